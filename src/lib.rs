@@ -1,1 +1,5 @@
-//! Tollgate.
+//! Tollgate: a gateway that sells an API by the package.
+
+pub mod ids;
+pub mod problem;
+pub mod quantity;
