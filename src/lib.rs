@@ -1,5 +1,6 @@
 //! Tollgate: a gateway that sells an API by the package.
 
 pub mod ids;
+pub mod ledger;
 pub mod problem;
 pub mod quantity;

@@ -1,0 +1,280 @@
+//! One account: the packages of one customer and product, the calls in play, and what a decision changed of them.
+
+use std::collections::BTreeMap;
+
+use super::call::{Call, CallState, Leg};
+use super::command::{Command, Outcome, Refusal};
+use super::corrections::{Correction, CorrectionKey};
+use super::entry::{Entry, EntryKind};
+use super::package::{Package, PackageKind};
+use crate::ids::{PackageId, RequestId};
+use crate::quantity::Quantity;
+
+/// A customer's packages of one product. Of its calls and corrections it has those that were put in: a store puts in every one that a command names.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// In burn-down order.
+    pub(super) packages: Vec<Package>,
+    pub(super) calls: BTreeMap<RequestId, Call>,
+    pub(super) corrections: BTreeMap<CorrectionKey, Correction>,
+    pub(super) overrun: Quantity,
+    pub(super) entry_count: u64,
+    pub(super) changes: Changes,
+}
+
+/// What decisions changed since the last [`Account::take_changes`]: to be written in one transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What moved, in order.
+    pub entries: Vec<Entry>,
+    /// Numbers of the packages whose counters moved.
+    pub moved_packages: Vec<u32>,
+    /// Numbers of the packages that are new or whose terms or standing changed.
+    pub rewritten_packages: Vec<u32>,
+    /// Calls that claimed a new request id.
+    pub new_calls: Vec<RequestId>,
+    /// Calls that changed otherwise.
+    pub changed_calls: Vec<RequestId>,
+    /// Corrections that were made.
+    pub corrections: Vec<Correction>,
+}
+
+impl Changes {
+    /// Nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn add<T: PartialEq>(list: &mut Vec<T>, item: T) {
+        if !list.contains(&item) {
+            list.push(item);
+        }
+    }
+}
+
+/// What a customer has of a product at a moment (contract section 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// Granted of the usable prepaid packages.
+    pub granted: Quantity,
+    /// Charged, of all packages.
+    pub used: Quantity,
+    /// Reserved by live calls, of all packages.
+    pub held: Quantity,
+    /// Granted and not charged, of the usable prepaid packages.
+    pub remaining: Quantity,
+    /// What a new call may take of the usable prepaid packages.
+    pub available: Quantity,
+    /// Cost that no package covered.
+    pub overrun: Quantity,
+    /// A usable unmetered package is there: calls are admitted whatever is available.
+    pub is_unmetered: bool,
+}
+
+/// What moved a counter.
+#[derive(Clone, Copy)]
+pub(super) struct Cause<'a> {
+    pub(super) request_id: Option<&'a RequestId>,
+    pub(super) correction: Option<&'a Correction>,
+    pub(super) at_ms: i64,
+}
+
+impl<'a> Cause<'a> {
+    pub(super) fn call(request_id: &'a RequestId, at_ms: i64) -> Self {
+        Self { request_id: Some(request_id), correction: None, at_ms }
+    }
+}
+
+impl Account {
+    /// An account as a store kept it. Calls and corrections are put in afterwards.
+    #[must_use]
+    pub fn load(mut packages: Vec<Package>, overrun: Quantity, entry_count: u64) -> Self {
+        packages.sort_by(Package::burn_order);
+        Self { packages, overrun, entry_count, ..Self::default() }
+    }
+
+    /// Puts in a call that a command names.
+    pub fn put_call(&mut self, call: Call) {
+        self.calls.insert(call.request_id.clone(), call);
+    }
+
+    /// Puts in a correction that a command names.
+    pub fn put_correction(&mut self, correction: Correction) {
+        self.corrections.insert(correction.key.clone(), correction);
+    }
+
+    /// A call that was put in or admitted.
+    #[must_use]
+    pub fn call(&self, request_id: &RequestId) -> Option<&Call> {
+        self.calls.get(request_id)
+    }
+
+    /// The calls that were put in or admitted.
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values()
+    }
+
+    /// The packages in burn-down order.
+    #[must_use]
+    pub fn packages(&self) -> &[Package] {
+        &self.packages
+    }
+
+    /// The package of a number.
+    #[must_use]
+    pub fn package(&self, number: u32) -> Option<&Package> {
+        self.packages.iter().find(|package| package.number == number)
+    }
+
+    /// Cost that no package covered.
+    #[must_use]
+    pub fn overrun(&self) -> Quantity {
+        self.overrun
+    }
+
+    /// How many entries the account has had.
+    #[must_use]
+    pub fn entry_count(&self) -> u64 {
+        self.entry_count
+    }
+
+    /// Decides a command at a time (unix milliseconds).
+    ///
+    /// # Errors
+    /// A [`Refusal`]; the account is unchanged then.
+    pub fn decide(&mut self, command: &Command, now_ms: i64) -> Result<Outcome, Refusal> {
+        match command {
+            Command::Probe { hold } => self.probe(*hold, now_ms),
+            Command::Admit { request_id, fingerprint, hold, lease_ends_ms, replay_limit } => {
+                self.admit(request_id, *fingerprint, *hold, *lease_ends_ms, *replay_limit, now_ms)
+            }
+            Command::Renew { request_id, attempt, lease_ends_ms } => self.renew(request_id, *attempt, *lease_ends_ms),
+            Command::Settle(settlement) => self.settle(settlement, now_ms),
+            Command::LoseHold { request_id, charge } => self.lose_hold(request_id, *charge, now_ms),
+            Command::Grant(grant) => self.grant(grant, now_ms),
+            Command::Change { package_id, change } => self.change(package_id, *change, now_ms),
+            Command::Adjust { package_id, adjustment_id, quantity, reason } => {
+                self.adjust(package_id, adjustment_id, *quantity, reason, now_ms)
+            }
+            Command::Refund { request_id, refund_id, quantity, reason } => {
+                self.refund(request_id, refund_id, *quantity, reason, now_ms)
+            }
+        }
+    }
+
+    /// What there is at a moment.
+    #[must_use]
+    pub fn balance(&self, now_ms: i64) -> Balance {
+        let mut balance = Balance { overrun: self.overrun, ..Balance::default() };
+        for package in &self.packages {
+            balance.used = balance.used.saturating_add(package.used);
+            balance.held = balance.held.saturating_add(package.held);
+            if !package.is_usable(now_ms) {
+                continue;
+            }
+            match package.kind {
+                PackageKind::Unmetered => balance.is_unmetered = true,
+                PackageKind::Prepaid => {
+                    balance.granted = balance.granted.saturating_add(package.granted);
+                    balance.remaining = balance.remaining.saturating_add(package.remaining());
+                    balance.available = balance.available.saturating_add(package.free());
+                }
+            }
+        }
+        balance
+    }
+
+    /// True where decisions changed something that was not taken yet.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// What decisions changed since the last time this was asked.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Forgets the calls that have ended and the corrections: only live calls are worth remembering.
+    pub fn forget_ended(&mut self) {
+        self.calls.retain(|_, call| call.state == CallState::Held);
+        self.corrections.clear();
+    }
+
+    pub(super) fn package_by_id(&self, package_id: &PackageId) -> Option<&Package> {
+        self.packages.iter().find(|package| package.id == *package_id)
+    }
+
+    /// Takes an amount from usable packages in burn-down order. Returns the legs and what is not covered.
+    pub(super) fn allocate(&self, amount: Quantity, now_ms: i64) -> (Vec<Leg>, Quantity) {
+        let mut rest = amount;
+        let mut legs = Vec::new();
+        for package in self.packages.iter().filter(|package| package.is_usable(now_ms)) {
+            let taken = rest.min(package.free());
+            if !taken.is_zero() {
+                legs.push(Leg { package_number: package.number, quantity: taken });
+                rest = rest.saturating_sub(taken);
+            }
+            if rest.is_zero() {
+                break;
+            }
+        }
+        (legs, rest)
+    }
+
+    /// Moves a package's counters as an entry of this kind says, and records the entry.
+    pub(super) fn record(&mut self, kind: EntryKind, leg: Leg, cause: Cause<'_>) {
+        let [granted, held, used, overrun] = kind.effect();
+        if let Some(package) = self.packages.iter_mut().find(|package| package.number == leg.package_number) {
+            package.granted = moved(package.granted, granted, leg.quantity);
+            package.held = moved(package.held, held, leg.quantity);
+            package.used = moved(package.used, used, leg.quantity);
+            Changes::add(&mut self.changes.moved_packages, leg.package_number);
+        }
+        self.overrun = moved(self.overrun, overrun, leg.quantity);
+        self.entry_count += 1;
+        self.changes.entries.push(Entry {
+            seq: self.entry_count,
+            kind,
+            package_number: leg.package_number,
+            quantity: leg.quantity,
+            request_id: cause.request_id.cloned(),
+            correction: cause.correction.map(|correction| (correction.key.id.clone(), correction.reason.clone())),
+            at_ms: cause.at_ms,
+        });
+    }
+
+    /// Writes a call back, as new where it claims its id for the first time.
+    pub(super) fn store_call(&mut self, call: Call) {
+        let request_id = call.request_id.clone();
+        let is_known = self.calls.insert(request_id.clone(), call).is_some();
+        if !is_known {
+            self.changes.new_calls.push(request_id);
+        } else if !self.changes.new_calls.contains(&request_id) {
+            Changes::add(&mut self.changes.changed_calls, request_id);
+        }
+    }
+
+    pub(super) fn store_package(&mut self, package: Package) {
+        Changes::add(&mut self.changes.rewritten_packages, package.number);
+        self.packages.retain(|other| other.number != package.number);
+        self.packages.push(package);
+        self.packages.sort_by(Package::burn_order);
+    }
+
+    pub(super) fn store_correction(&mut self, correction: Correction) {
+        self.corrections.insert(correction.key.clone(), correction.clone());
+        self.changes.corrections.push(correction);
+    }
+}
+
+/// A counter after one entry. Entries are only made for what their counter covers; a stored account that contradicts itself saturates here, and the
+/// store's own checks refuse to write it.
+fn moved(counter: Quantity, direction: i8, quantity: Quantity) -> Quantity {
+    match direction {
+        0 => counter,
+        1.. => counter.saturating_add(quantity),
+        _ => counter.saturating_sub(quantity),
+    }
+}

@@ -1,0 +1,102 @@
+//! Admission: a claim on a request id and a hold, or the reason why not (contract sections 2 and 3).
+
+use super::account::{Account, Cause};
+use super::call::{Call, CallState, Fingerprint};
+use super::command::{Admission, Outcome, Refusal};
+use super::entry::EntryKind;
+use super::package::PackageState;
+use crate::ids::RequestId;
+use crate::quantity::Quantity;
+
+impl Account {
+    pub(super) fn probe(&self, hold: Quantity, now_ms: i64) -> Result<Outcome, Refusal> {
+        match self.allocate(hold, now_ms) {
+            (_, uncovered) if uncovered.is_zero() => Ok(Outcome::Admissible),
+            _ => Err(self.why_not(hold, now_ms)),
+        }
+    }
+
+    pub(super) fn admit(
+        &mut self,
+        request_id: &RequestId,
+        fingerprint: Fingerprint,
+        hold: Quantity,
+        lease_ends_ms: i64,
+        replay_limit: u32,
+        now_ms: i64,
+    ) -> Result<Outcome, Refusal> {
+        let attempt = match self.calls.get(request_id) {
+            None => 1,
+            Some(call) if call.fingerprint != fingerprint => return Err(Refusal::Reused),
+            Some(call) => match call.state {
+                CallState::Held => return Err(Refusal::InFlight),
+                CallState::Settled => return self.replay(call.clone(), replay_limit),
+                CallState::Released => call.attempt + 1,
+            },
+        };
+        let (legs, uncovered) = self.allocate(hold, now_ms);
+        if !uncovered.is_zero() {
+            return Err(self.why_not(hold, now_ms));
+        }
+        let hold_seq = self.entry_count + 1;
+        for leg in &legs {
+            self.record(EntryKind::Hold, *leg, Cause::call(request_id, now_ms));
+        }
+        self.store_call(Call {
+            request_id: request_id.clone(),
+            fingerprint,
+            attempt,
+            state: CallState::Held,
+            hold,
+            legs,
+            charge: Quantity::ZERO,
+            refunded: Quantity::ZERO,
+            overrun: Quantity::ZERO,
+            lost: false,
+            is_final: false,
+            usage_missing: false,
+            replays: 0,
+            status: None,
+            created_at_ms: now_ms,
+            settled_at_ms: None,
+            lease_ends_ms,
+            hold_seq,
+        });
+        Ok(Outcome::Admitted(Admission::Held { attempt }))
+    }
+
+    /// A charged call is forwarded again without charge, a few times. One that was given back is not: that would be a free call.
+    fn replay(&mut self, mut call: Call, replay_limit: u32) -> Result<Outcome, Refusal> {
+        if call.replays >= replay_limit || !call.refunded.is_zero() {
+            return Err(Refusal::Replayed);
+        }
+        call.replays += 1;
+        self.store_call(call);
+        Ok(Outcome::Admitted(Admission::Replay))
+    }
+
+    pub(super) fn renew(&mut self, request_id: &RequestId, attempt: u32, lease_ends_ms: i64) -> Result<Outcome, Refusal> {
+        let call = self.calls.get(request_id).ok_or(Refusal::NotFound)?;
+        if call.attempt != attempt || call.state != CallState::Held {
+            return Ok(Outcome::AlreadyEnded);
+        }
+        let mut call = call.clone();
+        call.lease_ends_ms = call.lease_ends_ms.max(lease_ends_ms);
+        self.store_call(call);
+        Ok(Outcome::Renewed)
+    }
+
+    /// The first reason in the contract's order: expired only if nothing else exists; exhausted before frozen.
+    fn why_not(&self, needed: Quantity, now_ms: i64) -> Refusal {
+        let any_is = |states: &[PackageState]| self.packages.iter().any(|package| states.contains(&package.state(now_ms)));
+        if any_is(&[PackageState::Active, PackageState::Exhausted]) {
+            Refusal::Exhausted { needed, available: self.balance(now_ms).available }
+        } else if any_is(&[PackageState::Frozen]) {
+            Refusal::Frozen
+        } else if any_is(&[PackageState::Scheduled]) || !any_is(&[PackageState::Expired]) {
+            Refusal::NoPackage
+        } else {
+            Refusal::Expired
+        }
+    }
+}

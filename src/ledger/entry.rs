@@ -1,0 +1,99 @@
+//! Entries: what moved, why, and for which call. Balances are sums of entries and of nothing else.
+
+use std::sync::Arc;
+
+use crate::ids::{CorrectionId, RequestId};
+use crate::quantity::Quantity;
+
+/// Why something moved. The kind fixes which counters an entry's quantity moves and in which direction; see [`EntryKind::effect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// A package was granted: `granted` up.
+    Grant = 1,
+    /// A person granted more: `granted` up.
+    AdjustUp = 2,
+    /// A person granted less: `granted` down.
+    AdjustDown = 3,
+    /// A call reserved: `held` up.
+    Hold = 4,
+    /// A call was charged what it had reserved: `held` down, `used` up.
+    Charge = 5,
+    /// A call was charged beyond what it had reserved: `used` up.
+    ChargeMore = 6,
+    /// A call gave back what it had reserved: `held` down.
+    Free = 7,
+    /// A call that had been charged as lost turned out to cost less: `used` down.
+    Correct = 8,
+    /// A person gave a charge back: `used` down.
+    Refund = 9,
+    /// A call cost what no package covers. Moves no package, only the account's `overrun` up.
+    Overrun = 10,
+    /// A call that had been charged as lost turned out to overrun less: the account's `overrun` down.
+    OverrunCorrect = 11,
+    /// A package was frozen. Moves nothing.
+    Freeze = 12,
+    /// A package was unfrozen. Moves nothing.
+    Unfreeze = 13,
+    /// A package was taken back. Moves nothing: what is left of it can no longer be used.
+    Release = 14,
+    /// A package's expiry or priority was changed. Moves nothing.
+    Reschedule = 15,
+}
+
+impl EntryKind {
+    /// Every kind, in the order of its number.
+    pub const ALL: [Self; 15] = [
+        Self::Grant,
+        Self::AdjustUp,
+        Self::AdjustDown,
+        Self::Hold,
+        Self::Charge,
+        Self::ChargeMore,
+        Self::Free,
+        Self::Correct,
+        Self::Refund,
+        Self::Overrun,
+        Self::OverrunCorrect,
+        Self::Freeze,
+        Self::Unfreeze,
+        Self::Release,
+        Self::Reschedule,
+    ];
+
+    /// How one unit of an entry moves (`granted`, `held`, `used`, `overrun`): each -1, 0 or 1.
+    #[must_use]
+    pub const fn effect(self) -> [i8; 4] {
+        match self {
+            Self::Grant | Self::AdjustUp => [1, 0, 0, 0],
+            Self::AdjustDown => [-1, 0, 0, 0],
+            Self::Hold => [0, 1, 0, 0],
+            Self::Charge => [0, -1, 1, 0],
+            Self::ChargeMore => [0, 0, 1, 0],
+            Self::Free => [0, -1, 0, 0],
+            Self::Correct | Self::Refund => [0, 0, -1, 0],
+            Self::Overrun => [0, 0, 0, 1],
+            Self::OverrunCorrect => [0, 0, 0, -1],
+            Self::Freeze | Self::Unfreeze | Self::Release | Self::Reschedule => [0, 0, 0, 0],
+        }
+    }
+}
+
+/// One movement of one package (or of the account's overrun).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place in the account, from 1, without gaps.
+    pub seq: u64,
+    /// Why.
+    pub kind: EntryKind,
+    /// The package that moved; 0 for the account's overrun.
+    pub package_number: u32,
+    /// By how much, in the direction of its kind.
+    pub quantity: Quantity,
+    /// The call that moved it.
+    pub request_id: Option<RequestId>,
+    /// The correction that moved it, and the reason a person gave.
+    pub correction: Option<(CorrectionId, Arc<str>)>,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+}

@@ -1,0 +1,33 @@
+//! The ledger: what customers hold of what they bought, decided without I/O, clock or randomness.
+//!
+//! [`Account`] is one customer's packages of one product with the calls that matter now. [`Account::decide`] takes a [`Command`] and the time and
+//! either changes the account, recording each movement as an [`Entry`], or refuses and changes nothing.
+//!
+//! What always holds, after every command:
+//! * per prepaid package `granted = used + held + free`, and none of them is below zero;
+//! * a package's `granted`, `used` and `held` are the sums of its entries;
+//! * a package's `held` is the sum of the live calls' legs on it;
+//! * a call is charged at most once, whatever repeats.
+//!
+//! The border: who asks and how a decision is stored is not known here. A store loads an account, lets it decide, and writes [`Account::take_changes`] in
+//! one transaction.
+
+mod account;
+mod admission;
+mod call;
+mod command;
+mod corrections;
+mod entry;
+mod package;
+mod packages;
+mod settlement;
+
+pub use account::{Account, Balance, Changes};
+pub use call::{Call, CallState, Fingerprint, Leg};
+pub use command::{Admission, Command, Grant, Outcome, PackageChange, Refusal, Settlement};
+pub use corrections::{Correction, CorrectionKey, CorrectionTarget};
+pub use entry::{Entry, EntryKind};
+pub use package::{Package, PackageKind, PackageState, Standing};
+
+/// The most packages one account may have been granted: an account is loaded whole.
+pub const PACKAGES_MAX: usize = 1000;

@@ -1,0 +1,123 @@
+//! Packages come, change and go: grants, freezing, release, rescheduling (contract sections 4 and 5).
+
+use sha2::{Digest, Sha256};
+
+use super::PACKAGES_MAX;
+use super::account::{Account, Cause};
+use super::call::Leg;
+use super::command::{Grant, Outcome, PackageChange, Refusal};
+use super::entry::EntryKind;
+use super::package::{Package, PackageKind, Standing};
+use crate::ids::PackageId;
+use crate::quantity::Quantity;
+
+impl Grant {
+    /// What was asked for, in 32 hexadecimal digits: the same grant again is noticed whatever became of the package since.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update(format!(
+            "{:?} {} {:?} {:?} {} {:?}",
+            self.kind,
+            self.quantity.parts(),
+            self.starts_at_ms,
+            self.expires_at_ms,
+            self.priority,
+            self.order_id
+        ));
+        digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Account {
+    pub(super) fn total_granted(&self) -> Quantity {
+        self.packages.iter().fold(Quantity::ZERO, |sum, package| sum.saturating_add(package.granted))
+    }
+
+    pub(super) fn grant(&mut self, grant: &Grant, now_ms: i64) -> Result<Outcome, Refusal> {
+        if let Some(package) = self.package_by_id(&grant.package_id) {
+            return if package.grant_digest == grant.digest() {
+                Ok(Outcome::Package(package.clone()))
+            } else {
+                Err(Refusal::Conflict("another package was granted under this id"))
+            };
+        }
+        let starts_at_ms = grant.starts_at_ms.unwrap_or(now_ms);
+        self.check_grant(grant, starts_at_ms)?;
+        let number = u32::try_from(self.packages.len()).unwrap_or(u32::MAX).saturating_add(1);
+        self.store_package(Package {
+            number,
+            id: grant.package_id.clone(),
+            kind: grant.kind,
+            granted: Quantity::ZERO,
+            used: Quantity::ZERO,
+            held: Quantity::ZERO,
+            starts_at_ms,
+            expires_at_ms: grant.expires_at_ms,
+            priority: grant.priority,
+            created_at_ms: now_ms,
+            order_id: grant.order_id.clone(),
+            standing: Standing::Open,
+            grant_digest: grant.digest(),
+        });
+        let leg = Leg { package_number: number, quantity: grant.quantity };
+        self.record(EntryKind::Grant, leg, Cause { request_id: None, correction: None, at_ms: now_ms });
+        self.package(number).cloned().map(Outcome::Granted).ok_or(Refusal::NotFound)
+    }
+
+    fn check_grant(&self, grant: &Grant, starts_at_ms: i64) -> Result<(), Refusal> {
+        if grant.kind == PackageKind::Prepaid && grant.quantity.is_zero() {
+            return Err(Refusal::Invalid("quantity must be above 0"));
+        }
+        if grant.kind == PackageKind::Unmetered && !grant.quantity.is_zero() {
+            return Err(Refusal::Invalid("an unmetered package has no quantity"));
+        }
+        if grant.expires_at_ms.is_some_and(|at| at <= starts_at_ms) {
+            return Err(Refusal::Invalid("expires_at must be after starts_at"));
+        }
+        if self.total_granted().checked_add(grant.quantity).is_none() {
+            return Err(Refusal::Invalid("a customer may be granted at most 900000000000 of a product in sum"));
+        }
+        if self.packages.len() >= PACKAGES_MAX {
+            return Err(Refusal::Conflict("a customer may have at most 1000 packages of a product"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn change(&mut self, package_id: &PackageId, change: PackageChange, now_ms: i64) -> Result<Outcome, Refusal> {
+        let before = self.package_by_id(package_id).ok_or(Refusal::NotFound)?;
+        let mut package = before.clone();
+        let kind = match change {
+            PackageChange::Release => {
+                package.standing = Standing::Released;
+                EntryKind::Release
+            }
+            _ if before.standing == Standing::Released => {
+                return Err(Refusal::Conflict("the package was released"));
+            }
+            PackageChange::Freeze => {
+                package.standing = Standing::Frozen;
+                EntryKind::Freeze
+            }
+            PackageChange::Unfreeze => {
+                package.standing = Standing::Open;
+                EntryKind::Unfreeze
+            }
+            PackageChange::Reschedule { expires_at_ms, priority } => {
+                package.expires_at_ms = expires_at_ms.unwrap_or(package.expires_at_ms);
+                package.priority = priority.unwrap_or(package.priority);
+                if package.expires_at_ms.is_some_and(|at| at <= package.starts_at_ms) {
+                    return Err(Refusal::Invalid("expires_at must be after starts_at"));
+                }
+                EntryKind::Reschedule
+            }
+        };
+        if package == *before {
+            return Ok(Outcome::Package(package));
+        }
+        let leg = Leg { package_number: package.number, quantity: Quantity::ZERO };
+        self.store_package(package.clone());
+        self.record(kind, leg, Cause { request_id: None, correction: None, at_ms: now_ms });
+        Ok(Outcome::Package(package))
+    }
+}
