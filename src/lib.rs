@@ -1,6 +1,9 @@
 //! Tollgate: a gateway that sells an API by the package.
 
+pub mod caller;
+pub mod config;
 pub mod ids;
 pub mod ledger;
 pub mod problem;
 pub mod quantity;
+pub mod secret;
