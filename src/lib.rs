@@ -6,4 +6,5 @@ pub mod ids;
 pub mod ledger;
 pub mod problem;
 pub mod quantity;
+pub mod store;
 pub mod secret;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::call::{Call, CallState, Leg};
 use super::command::{Command, Outcome, Refusal};
 use super::corrections::{Correction, CorrectionKey};
-use super::entry::{Entry, EntryKind};
+use super::entry::{Entry, EntryKind, Event, EventKind};
 use super::package::{Package, PackageKind};
 use crate::ids::{PackageId, RequestId};
 use crate::quantity::Quantity;
@@ -37,6 +37,8 @@ pub struct Changes {
     pub changed_calls: Vec<RequestId>,
     /// Corrections that were made.
     pub corrections: Vec<Correction>,
+    /// What is to be told of it.
+    pub events: Vec<Event>,
 }
 
 impl Changes {
@@ -240,7 +242,38 @@ impl Account {
             package_number: leg.package_number,
             quantity: leg.quantity,
             request_id: cause.request_id.cloned(),
-            correction: cause.correction.map(|correction| (correction.key.id.clone(), correction.reason.clone())),
+            correction_id: cause.correction.map(|correction| correction.key.id.clone()),
+            at_ms: cause.at_ms,
+        });
+        if let Some(event) = self.event_of(kind, leg.package_number) {
+            self.announce(event, leg, cause);
+        }
+    }
+
+    /// The event that an entry just recorded is cause for.
+    fn event_of(&self, kind: EntryKind, package_number: u32) -> Option<EventKind> {
+        match kind {
+            EntryKind::Grant => Some(EventKind::PackageGranted),
+            EntryKind::Freeze => Some(EventKind::PackageFrozen),
+            EntryKind::Unfreeze => Some(EventKind::PackageUnfrozen),
+            EntryKind::Release => Some(EventKind::PackageReleased),
+            EntryKind::Overrun => Some(EventKind::CallOverrun),
+            EntryKind::Charge | EntryKind::ChargeMore => {
+                let package = self.package(package_number)?;
+                let is_exhausted = package.kind == PackageKind::Prepaid && package.remaining().is_zero();
+                is_exhausted.then_some(EventKind::PackageExhausted)
+            }
+            _ => None,
+        }
+    }
+
+    /// Records an event caused by the last entry.
+    pub(super) fn announce(&mut self, kind: EventKind, leg: Leg, cause: Cause<'_>) {
+        self.changes.events.push(Event {
+            kind,
+            seq: self.entry_count,
+            package_number: Some(leg.package_number).filter(|number| *number != 0),
+            request_id: cause.request_id.cloned(),
             at_ms: cause.at_ms,
         });
     }

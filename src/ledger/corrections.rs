@@ -37,6 +37,8 @@ pub struct Correction {
     pub quantity: Option<Delta>,
     /// Why, in the person's words.
     pub reason: Arc<str>,
+    /// Unix milliseconds at which it was made first.
+    pub at_ms: i64,
 }
 
 impl Account {
@@ -44,7 +46,7 @@ impl Account {
     fn is_repeated(&self, correction: &Correction) -> Result<bool, Refusal> {
         match self.corrections.get(&correction.key) {
             None => Ok(false),
-            Some(made) if made == correction => Ok(true),
+            Some(made) if made.quantity == correction.quantity && made.reason == correction.reason => Ok(true),
             Some(_) => Err(Refusal::Conflict("another correction was made under this id")),
         }
     }
@@ -59,7 +61,7 @@ impl Account {
     ) -> Result<Outcome, Refusal> {
         let package = self.package_by_id(package_id).ok_or(Refusal::NotFound)?.clone();
         let key = CorrectionKey { target: CorrectionTarget::Package(package_id.clone()), id: adjustment_id.clone() };
-        let correction = Correction { key, quantity: Some(quantity), reason: reason.clone() };
+        let correction = Correction { key, quantity: Some(quantity), reason: reason.clone(), at_ms: now_ms };
         if self.is_repeated(&correction)? {
             return Ok(Outcome::Package(package));
         }
@@ -95,7 +97,7 @@ impl Account {
     ) -> Result<Outcome, Refusal> {
         let mut call = self.calls.get(request_id).ok_or(Refusal::NotFound)?.clone();
         let key = CorrectionKey { target: CorrectionTarget::Call(request_id.clone()), id: refund_id.clone() };
-        let correction = Correction { key, quantity: quantity.map(Quantity::up), reason: reason.clone() };
+        let correction = Correction { key, quantity: quantity.map(Quantity::up), reason: reason.clone(), at_ms: now_ms };
         if self.is_repeated(&correction)? {
             return Ok(Outcome::Call(Box::new(call)));
         }

@@ -1,7 +1,5 @@
 //! Entries: what moved, why, and for which call. Balances are sums of entries and of nothing else.
 
-use std::sync::Arc;
-
 use crate::ids::{CorrectionId, RequestId};
 use crate::quantity::Quantity;
 
@@ -92,8 +90,58 @@ pub struct Entry {
     pub quantity: Quantity,
     /// The call that moved it.
     pub request_id: Option<RequestId>,
-    /// The correction that moved it, and the reason a person gave.
-    pub correction: Option<(CorrectionId, Arc<str>)>,
+    /// The correction that moved it.
+    pub correction_id: Option<CorrectionId>,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// What people and systems are to be told (contract section 4). Written with the decision that caused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A package was granted.
+    PackageGranted,
+    /// The last of a package was charged.
+    PackageExhausted,
+    /// A package was frozen.
+    PackageFrozen,
+    /// A package was unfrozen.
+    PackageUnfrozen,
+    /// A package was taken back.
+    PackageReleased,
+    /// A call cost what no package covers.
+    CallOverrun,
+    /// A call's lease ended unrenewed.
+    CallLost,
+}
+
+impl EventKind {
+    /// The event's type as webhooks name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PackageGranted => "package.granted",
+            Self::PackageExhausted => "package.exhausted",
+            Self::PackageFrozen => "package.frozen",
+            Self::PackageUnfrozen => "package.unfrozen",
+            Self::PackageReleased => "package.released",
+            Self::CallOverrun => "call.overrun",
+            Self::CallLost => "call.lost",
+        }
+    }
+}
+
+/// One event, named by the entry that caused it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The entry that caused it.
+    pub seq: u64,
+    /// The package it is about.
+    pub package_number: Option<u32>,
+    /// The call it is about.
+    pub request_id: Option<RequestId>,
     /// Unix milliseconds.
     pub at_ms: i64,
 }

@@ -26,7 +26,7 @@ pub use account::{Account, Balance, Changes};
 pub use call::{Call, CallState, Fingerprint, Leg};
 pub use command::{Admission, Command, Grant, Outcome, PackageChange, Refusal, Settlement};
 pub use corrections::{Correction, CorrectionKey, CorrectionTarget};
-pub use entry::{Entry, EntryKind};
+pub use entry::{Entry, EntryKind, Event, EventKind};
 pub use package::{Package, PackageKind, PackageState, Standing};
 
 /// The most packages one account may have been granted: an account is loaded whole.

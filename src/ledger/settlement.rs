@@ -3,7 +3,7 @@
 use super::account::{Account, Cause};
 use super::call::{Call, CallState, Leg};
 use super::command::{Outcome, Refusal, Settlement};
-use super::entry::EntryKind;
+use super::entry::{EntryKind, EventKind};
 use crate::ids::RequestId;
 use crate::quantity::Quantity;
 
@@ -36,6 +36,7 @@ impl Account {
         call.lost = true;
         let cost = if charge { call.hold } else { Quantity::ZERO };
         self.end_hold(&mut call, cost, now_ms);
+        self.announce(EventKind::CallLost, Leg { package_number: 0, quantity: cost }, Cause::call(request_id, now_ms));
         self.store_call(call);
         Ok(Outcome::Settled)
     }

@@ -1,0 +1,85 @@
+//! The ledger's rules, checked: random command sequences against a reference written from the contract's words, and a few examples a reader learns from.
+//!
+//! [`commands`] makes the sequences, [`reference`] says in the most naive way what the contract wants, [`watched`] decides commands one by one and
+//! checks every rule after each, [`rows`] is a store as far as the ledger can tell. Quantities are small whole numbers of parts here: rules break
+//! where amounts meet, and small ones meet often.
+
+mod commands;
+mod examples;
+mod reference;
+mod rows;
+mod sequences;
+mod watched;
+
+use crate::ids::{CorrectionId, PackageId, RequestId};
+use crate::ledger::{Account, Call, Command, Fingerprint, Grant, Package, PackageKind, Settlement};
+use crate::quantity::Quantity;
+
+fn parts(number: i64) -> Quantity {
+    Quantity::from_parts(number).unwrap()
+}
+
+fn request_id(number: u8) -> RequestId {
+    RequestId::new(&format!("call-{number}")).unwrap()
+}
+
+fn package_id(number: u8) -> PackageId {
+    PackageId::new(&format!("package-{number}")).unwrap()
+}
+
+fn correction_id(number: u8) -> CorrectionId {
+    CorrectionId::new(&format!("correction-{number}")).unwrap()
+}
+
+fn fingerprint(path: &str) -> Fingerprint {
+    Fingerprint::of("GET", path, None)
+}
+
+fn prepaid(package: u8, quantity: i64) -> Grant {
+    Grant {
+        package_id: package_id(package),
+        kind: PackageKind::Prepaid,
+        quantity: parts(quantity),
+        starts_at_ms: None,
+        expires_at_ms: None,
+        priority: 0,
+        order_id: None,
+    }
+}
+
+/// A hold whose lease ends at 100 ms, replayed once at most.
+fn admit(call: u8, hold: i64) -> Command {
+    Command::Admit {
+        request_id: request_id(call),
+        fingerprint: fingerprint("/"),
+        hold: parts(hold),
+        lease_ends_ms: 100,
+        replay_limit: 1,
+    }
+}
+
+fn settle(call: u8, attempt: u32, charge: i64) -> Command {
+    Command::Settle(Settlement {
+        request_id: request_id(call),
+        attempt,
+        charge: parts(charge),
+        status: Some(200),
+        usage_missing: false,
+    })
+}
+
+/// Everything an account is but the changes that were not taken.
+fn assert_same(left: &Account, right: &Account, what: &str) {
+    assert_eq!(left.packages, right.packages, "{what}");
+    assert_eq!(left.calls, right.calls, "{what}");
+    assert_eq!(left.corrections, right.corrections, "{what}");
+    assert_eq!((left.overrun, left.entry_count), (right.overrun, right.entry_count), "{what}");
+}
+
+fn package_numbered(account: &Account, number: u32) -> &Package {
+    account.package(number).unwrap()
+}
+
+fn call_of(account: &Account, call: u8) -> &Call {
+    account.call(&request_id(call)).unwrap()
+}

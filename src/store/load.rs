@@ -1,0 +1,124 @@
+//! Loading: the accounts that commands name, whole, with the calls and corrections they name, in one statement.
+
+use serde::Serialize;
+
+use super::database::{Database, StoreError, Value};
+use super::rows::{CallDetail, PackageRow, read_call, read_package};
+use crate::ids::{AccountKey, CorrectionId, CustomerId, PackageId, ProductId, RequestId};
+use crate::ledger::{Account, Correction, CorrectionKey, CorrectionTarget};
+use crate::quantity::{Delta, Quantity};
+
+/// An account as the database has it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Whose it is.
+    pub key: AccountKey,
+    /// Its row.
+    pub account_id: i64,
+    /// The commit that wrote it last: what a commit of it must name.
+    pub version: i64,
+    /// What it holds.
+    pub account: Account,
+}
+
+/// One account to load, with the calls and corrections that matter.
+#[derive(Clone, Debug)]
+pub struct LoadRequest {
+    /// Whose.
+    pub key: AccountKey,
+    /// The calls to put in, where they exist.
+    pub request_ids: Vec<RequestId>,
+    /// The corrections to put in, where they exist.
+    pub corrections: Vec<CorrectionKey>,
+}
+
+// The arrays of packages, calls and corrections are JSON, so that one statement brings everything.
+const LOAD: &str = "
+SELECT a.customer_id, a.product_id, a.account_id, a.version, a.entry_count, a.overrun,
+    (SELECT json_group_array(json_array(number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority,
+            created_at_ms, order_id, standing, grant_digest))
+        FROM packages WHERE account_id = a.account_id),
+    (SELECT json_group_array(json_array(request_id, state, lease_ends_ms, hold_seq, json(detail)))
+        FROM calls WHERE account_id = a.account_id AND request_id IN (SELECT value FROM json_each(k.value, '$[2]'))),
+    (SELECT json_group_array(json_array(x.target_kind, x.target, x.correction_id, x.quantity, x.reason, x.at_ms))
+        FROM json_each(k.value, '$[3]') AS w
+        JOIN corrections AS x ON x.account_id = a.account_id AND x.target_kind = w.value ->> 0 AND x.target = w.value ->> 1
+            AND x.correction_id = w.value ->> 2)
+FROM json_each(?1) AS k
+JOIN accounts AS a ON a.customer_id = k.value ->> 0 AND a.product_id = k.value ->> 1";
+
+/// Loads accounts. One that was never granted a package is not in the answer.
+///
+/// # Errors
+/// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read.
+pub fn load(database: &impl Database, requests: &[LoadRequest]) -> Result<Vec<Stored>, StoreError> {
+    #[derive(Serialize)]
+    struct Wanted<'a>(&'a CustomerId, &'a ProductId, &'a [RequestId], Vec<(&'static str, &'a str, &'a CorrectionId)>);
+    let wanted: Vec<Wanted<'_>> = requests
+        .iter()
+        .map(|request| {
+            let corrections = request.corrections.iter().map(|key| {
+                let (kind, target) = target_words(&key.target);
+                (kind, target, &key.id)
+            });
+            Wanted(&request.key.customer_id, &request.key.product_id, &request.request_ids, corrections.collect())
+        })
+        .collect();
+    let wanted = serde_json::to_string(&wanted).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let rows = database.execute(LOAD, &[Value::Text(wanted)])?;
+    rows.iter().map(|row| read_stored(row).ok_or_else(|| StoreError::unreadable("account"))?).collect()
+}
+
+fn target_words(target: &CorrectionTarget) -> (&'static str, &str) {
+    match target {
+        CorrectionTarget::Call(request_id) => ("call", request_id.as_str()),
+        CorrectionTarget::Package(package_id) => ("package", package_id.as_str()),
+    }
+}
+
+/// `None` where a column has another type than this version writes.
+fn read_stored(row: &[Value]) -> Option<Result<Stored, StoreError>> {
+    let [customer_id, product_id, account_id, version, entry_count, overrun, packages, calls, corrections] = row else {
+        return None;
+    };
+    let packages: Vec<PackageRow> = serde_json::from_str(packages.text()?).ok()?;
+    let calls: Vec<(String, String, Option<i64>, u64, CallDetail)> = serde_json::from_str(calls.text()?).ok()?;
+    let corrections: Vec<(String, String, String, Option<i64>, String, i64)> = serde_json::from_str(corrections.text()?).ok()?;
+    let packages: Result<Vec<_>, StoreError> = packages.into_iter().map(read_package).collect();
+    let packages = match packages {
+        Ok(packages) => packages,
+        Err(error) => return Some(Err(error)),
+    };
+    let overrun = Quantity::from_parts(overrun.integer()?)?;
+    let mut account = Account::load(packages, overrun, u64::try_from(entry_count.integer()?).ok()?);
+    for (request_id, state, lease_ends_ms, hold_seq, detail) in calls {
+        match read_call(&request_id, &state, lease_ends_ms, hold_seq, detail) {
+            Ok(call) => account.put_call(call),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    for (kind, target, id, quantity, reason, at_ms) in corrections {
+        let target = match kind.as_str() {
+            "call" => CorrectionTarget::Call(RequestId::new(&target).ok()?),
+            _ => CorrectionTarget::Package(PackageId::new(&target).ok()?),
+        };
+        let key = CorrectionKey { target, id: CorrectionId::new(&id).ok()? };
+        account.put_correction(Correction { key, quantity: quantity.and_then(Delta::from_parts), reason: reason.into(), at_ms });
+    }
+    let key = AccountKey {
+        customer_id: CustomerId::new(customer_id.text()?).ok()?,
+        product_id: ProductId::new(product_id.text()?).ok()?,
+    };
+    Some(Ok(Stored { key, account_id: account_id.integer()?, version: version.integer()?, account }))
+}
+
+/// Makes an account's row where there is none yet: before its first package.
+///
+/// # Errors
+/// [`StoreError::Unavailable`].
+pub fn create_account(database: &impl Database, key: &AccountKey, now_ms: i64) -> Result<(), StoreError> {
+    let parameters = [key.customer_id.as_str().into(), key.product_id.as_str().into(), now_ms.into()];
+    let statement = "INSERT INTO accounts (customer_id, product_id, unfolded_since_ms) VALUES (?1, ?2, ?3) \
+                     ON CONFLICT (customer_id, product_id) DO NOTHING";
+    database.execute(statement, &parameters).map(drop)
+}

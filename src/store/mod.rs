@@ -1,0 +1,24 @@
+//! The store: accounts as rows, and decisions as one transaction each.
+//!
+//! It owns the schema and every statement. It applies data and decides nothing: what a commit writes, the ledger decided. A commit is one statement, a JSON
+//! document inserted into the view `commits`, whose trigger checks that no account changed since it was loaded and spreads the rows; so a decision, its
+//! entries, its events and its metrics are durable together or not at all.
+//!
+//! What always holds: an account's `version` goes up with every commit that touches the account or any of its calls; a call's request id is
+//! claimed by its row's primary key; a package's counters obey the checks of its table whatever was decided.
+//!
+//! The border: [`Database`] runs statements; each edge has its own. Nothing here waits or retries.
+
+mod commit;
+mod database;
+mod load;
+mod rows;
+mod schema;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use commit::{Commit, commit};
+pub use database::{Database, StoreError, Value};
+pub use load::{LoadRequest, Stored, create_account, load};
+pub use schema::{Durability, prepare};

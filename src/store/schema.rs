@@ -1,0 +1,188 @@
+//! The schema and its versions. Each migration runs once, in one transaction, by whichever instance comes first.
+
+use super::database::{Database, StoreError, Value};
+
+/// What a commit survives (contract section 1, `durability`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A power loss: every commit is synced to disk.
+    Power,
+    /// The process: commits are synced at checkpoints.
+    Process,
+}
+
+/// Statements that bring the schema from the version of their place to the next. Never edited once released; appended to.
+const MIGRATIONS: [&[&str]; 1] = [&[
+    // One customer's packages of one product. `version` goes up with every commit that touches the account.
+    "CREATE TABLE accounts (
+        account_id INTEGER PRIMARY KEY,
+        customer_id TEXT NOT NULL,
+        product_id TEXT NOT NULL,
+        version INTEGER NOT NULL DEFAULT 0,
+        entry_count INTEGER NOT NULL DEFAULT 0,
+        overrun INTEGER NOT NULL DEFAULT 0 CHECK (overrun >= 0),
+        last_call_at_ms INTEGER,
+        folded_seq INTEGER NOT NULL DEFAULT 0,
+        unfolded_since_ms INTEGER NOT NULL,
+        UNIQUE (customer_id, product_id)
+    ) STRICT",
+    "CREATE INDEX accounts_unfolded ON accounts (unfolded_since_ms)",
+    // Quantities are in 1/10000 units everywhere.
+    "CREATE TABLE packages (
+        account_id INTEGER NOT NULL REFERENCES accounts,
+        number INTEGER NOT NULL,
+        package_id TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL CHECK (kind IN ('prepaid', 'unmetered')),
+        granted INTEGER NOT NULL CHECK (granted >= 0),
+        used INTEGER NOT NULL CHECK (used >= 0),
+        held INTEGER NOT NULL CHECK (held >= 0),
+        starts_at_ms INTEGER NOT NULL,
+        expires_at_ms INTEGER,
+        priority INTEGER NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        order_id TEXT,
+        standing TEXT NOT NULL CHECK (standing IN ('open', 'frozen', 'released')),
+        grant_digest TEXT NOT NULL,
+        PRIMARY KEY (account_id, number),
+        CHECK (kind = 'unmetered' OR used + held <= granted)
+    ) STRICT, WITHOUT ROWID",
+    // A row is the claim on a request id. `lease_ends_ms` is set while the call's hold is live; `detail` is the rest of the call.
+    "CREATE TABLE calls (
+        account_id INTEGER NOT NULL REFERENCES accounts,
+        request_id TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('held', 'settled', 'released')),
+        lease_ends_ms INTEGER,
+        hold_seq INTEGER NOT NULL,
+        detail TEXT NOT NULL,
+        PRIMARY KEY (account_id, request_id)
+    ) STRICT, WITHOUT ROWID",
+    "CREATE INDEX calls_live ON calls (lease_ends_ms) WHERE lease_ends_ms IS NOT NULL",
+    // What moved, why, and for which call. Never changed; folded into `daily` when old.
+    "CREATE TABLE entries (
+        account_id INTEGER NOT NULL REFERENCES accounts,
+        seq INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        package_number INTEGER NOT NULL,
+        quantity INTEGER NOT NULL CHECK (quantity >= 0),
+        request_id TEXT,
+        correction_id TEXT,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (account_id, seq)
+    ) STRICT, WITHOUT ROWID",
+    // Entries of calls that ended long ago, summed by day.
+    "CREATE TABLE daily (
+        account_id INTEGER NOT NULL REFERENCES accounts,
+        day INTEGER NOT NULL,
+        package_number INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        quantity INTEGER NOT NULL,
+        entries INTEGER NOT NULL,
+        PRIMARY KEY (account_id, day, package_number, kind)
+    ) STRICT, WITHOUT ROWID",
+    // What each kind of entry moves, for sums over entries.
+    "CREATE TABLE entry_kinds (
+        kind INTEGER PRIMARY KEY,
+        granted INTEGER NOT NULL,
+        held INTEGER NOT NULL,
+        used INTEGER NOT NULL,
+        overrun INTEGER NOT NULL
+    ) STRICT",
+    "INSERT INTO entry_kinds VALUES
+        (1, 1, 0, 0, 0), (2, 1, 0, 0, 0), (3, -1, 0, 0, 0), (4, 0, 1, 0, 0), (5, 0, -1, 1, 0), (6, 0, 0, 1, 0), (7, 0, -1, 0, 0),
+        (8, 0, 0, -1, 0), (9, 0, 0, -1, 0), (10, 0, 0, 0, 1), (11, 0, 0, 0, -1), (12, 0, 0, 0, 0), (13, 0, 0, 0, 0),
+        (14, 0, 0, 0, 0), (15, 0, 0, 0, 0)",
+    // Refunds and adjustments as they were asked for.
+    "CREATE TABLE corrections (
+        account_id INTEGER NOT NULL REFERENCES accounts,
+        target_kind TEXT NOT NULL CHECK (target_kind IN ('call', 'package')),
+        target TEXT NOT NULL,
+        correction_id TEXT NOT NULL,
+        quantity INTEGER,
+        reason TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (account_id, target_kind, target, correction_id)
+    ) STRICT, WITHOUT ROWID",
+    // What people and systems are to be told: written with the decision that caused it. `seq` is the entry that caused it.
+    "CREATE TABLE events (
+        account_id INTEGER NOT NULL REFERENCES accounts,
+        seq INTEGER NOT NULL,
+        type TEXT NOT NULL,
+        package_number INTEGER,
+        request_id TEXT,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (account_id, seq, type)
+    ) STRICT, WITHOUT ROWID",
+    // Counters of the whole deployment.
+    "CREATE TABLE metrics (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE VIEW commits AS SELECT NULL AS document",
+    include_str!("apply_commit.sql"),
+]];
+
+/// Makes a new connection ready: sets how durable its commits are, and migrates the schema where it is older than this version.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] where the schema is newer than this version, [`StoreError::Unavailable`] where the database cannot be opened or stays locked.
+pub fn prepare(database: &impl Database, durability: Durability) -> Result<(), StoreError> {
+    if schema_version(database)? < MIGRATIONS.len() {
+        migrate(database)?;
+    }
+    let level = match durability {
+        Durability::Power => "PRAGMA synchronous = FULL",
+        Durability::Process => "PRAGMA synchronous = NORMAL",
+    };
+    database.execute(level, &[]).map(drop)
+}
+
+fn schema_version(database: &impl Database) -> Result<usize, StoreError> {
+    let rows = database.execute("PRAGMA user_version", &[])?;
+    let version = rows.first().and_then(|row| row.first()).and_then(Value::integer);
+    let version = version.and_then(|number| usize::try_from(number).ok()).ok_or_else(|| StoreError::unreadable("schema version"))?;
+    if version > MIGRATIONS.len() {
+        return Err(StoreError::Corrupt(format!("schema version {version} is newer than this gateway's {}", MIGRATIONS.len())));
+    }
+    Ok(version)
+}
+
+fn migrate(database: &impl Database) -> Result<(), StoreError> {
+    // The mode is kept in the file, and cannot be changed inside a transaction.
+    let mode = database.execute("PRAGMA journal_mode = WAL", &[])?;
+    if mode.first().and_then(|row| row.first()).and_then(Value::text) != Some("wal") {
+        return Err(StoreError::Unavailable("the database cannot use a write-ahead log".to_owned()));
+    }
+    database.execute("BEGIN IMMEDIATE", &[])?;
+    let migrated = run_migrations(database).and_then(|()| database.execute("COMMIT", &[]).map(drop));
+    if migrated.is_err() {
+        // The first error is the one to report; a connection whose rollback fails too is replaced by its owner.
+        let _ = database.execute("ROLLBACK", &[]);
+    }
+    migrated
+}
+
+pub(super) fn run_migrations(database: &impl Database) -> Result<(), StoreError> {
+    // Read again under the lock: another instance may have migrated meanwhile.
+    for (version, statements) in MIGRATIONS.iter().enumerate().skip(schema_version(database)?) {
+        for statement in *statements {
+            database.execute(statement, &[])?;
+        }
+        database.execute(&format!("PRAGMA user_version = {}", version + 1), &[])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ledger::EntryKind;
+    use crate::store::database::{Database, Value};
+    use crate::store::testing::memory;
+
+    #[test]
+    fn the_table_of_entry_kinds_says_what_the_ledger_says() {
+        let database = memory();
+        let rows = database.execute("SELECT granted, held, used, overrun FROM entry_kinds ORDER BY kind", &[]).unwrap();
+        let expected: Vec<Vec<Value>> = EntryKind::ALL
+            .iter()
+            .map(|kind| kind.effect().iter().map(|effect| Value::Integer(i64::from(*effect))).collect())
+            .collect();
+        assert_eq!(rows, expected);
+    }
+}

@@ -1,0 +1,65 @@
+//! A real SQLite for unit tests, behind the same port as the edges' own.
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ToSql};
+
+use super::database::{Database, StoreError, Value};
+use super::schema::{Durability, prepare};
+
+pub(crate) struct Sqlite(Connection);
+
+/// An empty ledger in memory.
+pub(crate) fn memory() -> Sqlite {
+    let database = Sqlite(Connection::open_in_memory().unwrap());
+    // A database in memory has no write-ahead log; everything else is as in a file.
+    database.migrate_without_log();
+    database
+}
+
+/// A connection to the ledger in a file, ready for use.
+pub(crate) fn file(path: &std::path::Path) -> Sqlite {
+    let connection = Connection::open(path).unwrap();
+    connection.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    let database = Sqlite(connection);
+    prepare(&database, Durability::Process).unwrap();
+    database
+}
+
+impl Sqlite {
+    fn migrate_without_log(&self) {
+        super::schema::run_migrations(self).unwrap();
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Integer(number) => ToSqlOutput::from(*number),
+            Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+        })
+    }
+}
+
+fn read(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Integer(number),
+        ValueRef::Text(text) => Value::Text(String::from_utf8(text.to_vec()).unwrap()),
+        ValueRef::Real(_) | ValueRef::Blob(_) => panic!("the schema has neither floats nor blobs"),
+    }
+}
+
+impl Database for Sqlite {
+    fn execute(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Vec<Value>>, StoreError> {
+        let run = || -> rusqlite::Result<Vec<Vec<Value>>> {
+            let mut prepared = self.0.prepare_cached(statement)?;
+            let columns = prepared.column_count();
+            let rows = prepared.query_map(rusqlite::params_from_iter(parameters), |row| {
+                (0..columns).map(|column| Ok(read(row.get_ref(column)?))).collect()
+            })?;
+            rows.collect()
+        };
+        run().map_err(|error| StoreError::from_message(&error.to_string()))
+    }
+}
