@@ -4,8 +4,77 @@
 //! telling a secret. The border: text and a way to look secrets up in, types out; reading files and variables is the edge's, and nothing here is read again per
 //! call except [`Config::route`] and [`Config::product`], which allocate nothing.
 
+mod address;
+mod caller;
 mod error;
+mod gateway;
+mod header;
+mod product;
+mod secrets;
+mod section;
+#[cfg(test)]
+mod tests;
 mod types;
+mod units;
+
+use toml::Table;
 
 pub use error::ConfigError;
 pub use types::{Backend, ChargeWhen, Config, Durability, Gateway, LostHold, Meter, MissingRequestId, Product, Route};
+
+use secrets::Secrets;
+use section::{Keys, Section};
+
+const KEYS: Keys = Keys { known: &["gateway", "product"], unavailable: &["webhook", "repurchase", "koogallery"] };
+
+/// The longest configuration.
+const TEXT_LENGTH_MAX: usize = 1 << 20;
+
+/// The most products: a call looks through their routes one by one.
+const PRODUCTS_MAX: usize = 1000;
+
+/// Checks a configuration. `lookup` answers a secret's value by its name; none and an empty one are the same.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    if text.len() > TEXT_LENGTH_MAX {
+        return Err(ConfigError::TooLong { limit_bytes: TEXT_LENGTH_MAX });
+    }
+    let table: Table = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+    let root = Section::open(String::new(), &table, KEYS)?;
+    let secrets = Secrets(lookup);
+    let mut warnings = Vec::new();
+    let gateway = gateway::read(&root, secrets, &mut warnings)?;
+    let mut products: Vec<Product> = Vec::new();
+    for (position, value) in (1..).zip(root.required_list("product", PRODUCTS_MAX, "[[product]]")?) {
+        let product = product::read(position, value, secrets, &mut warnings)?;
+        refuse_duplicates(&products, &product, position)?;
+        products.push(product);
+    }
+    Ok(Config { gateway, products, warnings })
+}
+
+fn refuse_duplicates(earlier: &[Product], product: &Product, position: usize) -> Result<(), ConfigError> {
+    let id = product.id.as_str();
+    if let Some(other) = earlier.iter().position(|other| other.id == product.id) {
+        let holder = format!("product[{}]", other + 1);
+        return Err(ConfigError::Duplicate { key: format!("product[{position}].id"), value: format!("{id:?}"), holder });
+    }
+    if let Some(other) = earlier.iter().find(|other| other.route == product.route) {
+        let holder = format!("product[{:?}]", other.id.as_str());
+        return Err(ConfigError::Duplicate {
+            key: format!("product[{id:?}].route"),
+            value: format!("{:?}", product.route.as_str()),
+            holder,
+        });
+    }
+    Ok(())
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+    // The message alone: with the line it stands in, it could show a secret that was written down.
+    ConfigError::Syntax { line, message: error.message().replace('\n', " ") }
+}

@@ -1,0 +1,141 @@
+//! Reads one `[[product]]`.
+
+use toml::Value;
+
+use super::address;
+use super::caller;
+use super::error::ConfigError;
+use super::header;
+use super::secrets::{Form, Secrets};
+use super::section::{Keys, Section};
+use super::types::{Backend, ChargeWhen, Meter, Product};
+use crate::ids::ProductId;
+use crate::secret::Secret;
+
+const KEYS: Keys = Keys {
+    known: &[
+        "id",
+        "route",
+        "backend",
+        "timeout",
+        "idle_timeout",
+        "drain",
+        "exhausted_status",
+        "max_request_body",
+        "replay_limit",
+        "backend_headers",
+        "caller",
+        "meter",
+    ],
+    unavailable: &["alerts"],
+};
+
+const MIB: i64 = 1 << 20;
+const TIB: i64 = 1 << 40;
+
+/// The most headers that a product sets.
+const BACKEND_HEADERS_MAX: usize = 32;
+
+/// The most replays of one call.
+const REPLAY_LIMIT_MAX: u32 = 1_000_000;
+
+/// Reads the product at `position`, from 1.
+pub(super) fn read(
+    position: usize,
+    value: &Value,
+    secrets: Secrets<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Product, ConfigError> {
+    // From here on the product is named by its id where it has one, which people find faster than its position.
+    let id = value.get("id").and_then(Value::as_str).and_then(|text| ProductId::new(text).ok());
+    let path = id.as_ref().map_or_else(|| format!("product[{position}]"), |id| format!("product[{:?}]", id.as_str()));
+    let section = Section::open_value(path, value, KEYS)?;
+    let id_accepted = "1 to 128 visible ASCII characters, other than \".\" and \"..\"";
+    let id = id.map_or_else(|| section.required_text("id", id_accepted).and(Err(section.invalid("id", id_accepted))), Ok)?;
+    let route_text = section.required_text("route", address::ROUTE_ACCEPTED)?;
+    let route = address::route(route_text).ok_or_else(|| section.invalid("route", address::ROUTE_ACCEPTED))?;
+    check_drain(&section)?;
+    Ok(Product {
+        id,
+        route,
+        backend: backend(&section)?,
+        timeout_ms: section.duration_ms("timeout", "30s", 1..=300_000)?,
+        idle_timeout_ms: section.duration_ms("idle_timeout", "60s", 1..=86_400_000)?,
+        exhausted_status: section.integer("exhausted_status", 402, "402, 403, 429", |status| match status {
+            402 => Some(402),
+            403 => Some(403),
+            429 => Some(429),
+            _ => None,
+        })?,
+        max_request_body_bytes: section.size_bytes("max_request_body", MIB, 1..=TIB)?.unsigned_abs(),
+        replay_limit: section.integer("replay_limit", 1, "a whole number from 0 to 1000000", |limit| {
+            u32::try_from(limit).ok().filter(|limit| *limit <= REPLAY_LIMIT_MAX)
+        })?,
+        backend_headers: backend_headers(&section, secrets)?,
+        caller: caller::read(&section, secrets, warnings)?,
+        meter: meter(&section)?,
+    })
+}
+
+fn backend(section: &Section<'_>) -> Result<Backend, ConfigError> {
+    let text = section.required_text("backend", address::BACKEND_ACCEPTED)?;
+    address::backend(text).ok_or_else(|| {
+        // What stands before an @ is a password, and a query often carries a key.
+        let may_be_secret = text.contains(['@', '?', '#']);
+        if may_be_secret {
+            section.invalid_unquoted("backend", address::BACKEND_ACCEPTED)
+        } else {
+            section.invalid("backend", address::BACKEND_ACCEPTED)
+        }
+    })
+}
+
+/// `drain` is about learning the usage after the caller has left: calls that cost one unit whatever is in them have no use for it, and it is checked all the same.
+fn check_drain(section: &Section<'_>) -> Result<(), ConfigError> {
+    if let Some(drain) = section.section("drain", Keys::known(&["bytes", "time"]))? {
+        drain.size_bytes("bytes", MIB, 0..=1 << 30)?;
+        drain.duration_ms("time", "30s", 0..=3_600_000)?;
+    }
+    Ok(())
+}
+
+fn backend_headers(section: &Section<'_>, secrets: Secrets<'_>) -> Result<Vec<(String, Secret)>, ConfigError> {
+    let Some(Value::Table(table)) = section.get("backend_headers") else {
+        return section
+            .get("backend_headers")
+            .map_or(Ok(Vec::new()), |_| Err(section.invalid_unquoted("backend_headers", "a table")));
+    };
+    let accepted = || format!("{}, each name once, at most {BACKEND_HEADERS_MAX} names", header::NAME_ACCEPTED);
+    let headers = Section::any(section.key("backend_headers"), table);
+    let mut read: Vec<(String, Secret)> = Vec::with_capacity(table.len().min(BACKEND_HEADERS_MAX));
+    for (name, value) in headers.pairs() {
+        let is_new = |name: &String| read.len() < BACKEND_HEADERS_MAX && read.iter().all(|(earlier, _)| earlier != name);
+        let lower_case = header::configurable_name(name).filter(is_new);
+        let lower_case =
+            lower_case.ok_or_else(|| ConfigError::UnknownKey { key: headers.quoted_key(name), accepted: accepted() })?;
+        let value = match value {
+            Value::String(text) if header::is_value(text) => Secret::new(text.as_str()),
+            Value::Table(_) => secrets.required(&headers, name, Form::HeaderValue)?,
+            _ => return Err(headers.invalid_unquoted(name, "{ secret = \"name\" }, or a text that a header can carry")),
+        };
+        read.push((lower_case, value));
+    }
+    Ok(read)
+}
+
+fn meter(section: &Section<'_>) -> Result<Meter, ConfigError> {
+    let forwarded = Meter::Call { charge_when: ChargeWhen::Forwarded };
+    let Some(Value::Table(table)) = section.get("meter") else {
+        return section
+            .get("meter")
+            .map_or(Ok(forwarded), |_| Err(section.invalid("meter", "a table such as { unit = \"call\" }")));
+    };
+    let unit = Section::any(section.key("meter"), table);
+    match unit.text("unit", "\"call\"")? {
+        None | Some("call") => {}
+        Some(_) => return Err(unit.unavailable("unit", "\"call\"")),
+    }
+    let call = Section::open(section.key("meter"), table, Keys::known(&["unit", "charge_when"]))?;
+    let choices = [("forwarded", ChargeWhen::Forwarded), ("succeeded", ChargeWhen::Succeeded)];
+    Ok(Meter::Call { charge_when: call.choice("charge_when", ChargeWhen::Forwarded, &choices)? })
+}
