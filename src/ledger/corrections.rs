@@ -113,7 +113,7 @@ impl Account {
             return Err(Refusal::Conflict("a refund cannot exceed what was charged and not yet refunded"));
         }
         let cause = Cause { request_id: Some(request_id), correction: Some(&correction), at_ms: now_ms };
-        for leg in refund_legs(&call.legs, call.refunded, amount) {
+        for leg in legs_given_back(&call.legs, call.refunded, amount) {
             self.record(EntryKind::Refund, leg, cause);
         }
         call.refunded = call.refunded.saturating_add(amount);
@@ -123,8 +123,8 @@ impl Account {
     }
 }
 
-/// Which packages a refund goes back to: those charged last first, after what earlier refunds gave back.
-fn refund_legs(charged: &[Leg], refunded: Quantity, amount: Quantity) -> Vec<Leg> {
+/// Which packages an amount goes back to: those charged last first, after what refunds gave back before.
+pub(super) fn legs_given_back(charged: &[Leg], refunded: Quantity, amount: Quantity) -> Vec<Leg> {
     let mut skip = refunded;
     let mut rest = amount;
     let mut legs = Vec::new();

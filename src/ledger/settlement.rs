@@ -3,6 +3,7 @@
 use super::account::{Account, Cause};
 use super::call::{Call, CallState, Leg};
 use super::command::{Outcome, Refusal, Settlement};
+use super::corrections::legs_given_back;
 use super::entry::{EntryKind, EventKind};
 use crate::ids::RequestId;
 use crate::quantity::Quantity;
@@ -86,6 +87,8 @@ impl Account {
             self.record(EntryKind::ChargeMore, leg, cause);
             call.charge = call.charge.saturating_add(leg.quantity);
             match call.legs.iter_mut().find(|other| other.package_number == leg.package_number) {
+                // What was refunded is the end of the legs: nothing that is charged after a refund may come to lie there.
+                _ if !call.refunded.is_zero() => call.legs.insert(0, leg),
                 Some(known) => known.quantity = known.quantity.saturating_add(leg.quantity),
                 None => call.legs.push(leg),
             }
@@ -96,7 +99,7 @@ impl Account {
         }
     }
 
-    /// Gives back what was charged last: overrun first, then the legs from the last to the first.
+    /// Gives back what was charged last: overrun first, then the legs from the last to the first, after what refunds gave back of them.
     fn charge_less(&mut self, call: &mut Call, amount: Quantity, now_ms: i64) {
         let cause_id = call.request_id.clone();
         let cause = Cause::call(&cause_id, now_ms);
@@ -107,13 +110,11 @@ impl Account {
             call.overrun = call.overrun.saturating_sub(overrun);
             rest = rest.saturating_sub(overrun);
         }
-        for leg in call.legs.iter_mut().rev() {
-            let back = Leg { quantity: leg.quantity.min(rest), ..*leg };
-            if !back.quantity.is_zero() {
-                self.record(EntryKind::Correct, back, cause);
+        for back in legs_given_back(&call.legs, call.refunded, rest) {
+            self.record(EntryKind::Correct, back, cause);
+            call.charge = call.charge.saturating_sub(back.quantity);
+            if let Some(leg) = call.legs.iter_mut().find(|leg| leg.package_number == back.package_number) {
                 leg.quantity = leg.quantity.saturating_sub(back.quantity);
-                call.charge = call.charge.saturating_sub(back.quantity);
-                rest = rest.saturating_sub(back.quantity);
             }
         }
         call.legs.retain(|leg| !leg.quantity.is_zero());
