@@ -89,7 +89,7 @@ pub struct Call {
     pub state: CallState,
     /// What it reserved when it was admitted.
     pub hold: Quantity,
-    /// What it reserves (held) or was charged (settled) of which package.
+    /// What it reserves (held), was charged (settled), or had reserved when it was lost (released) of which package.
     pub legs: Vec<Leg>,
     /// What it was charged of packages. Refunds do not change it.
     pub charge: Quantity,

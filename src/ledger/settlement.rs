@@ -5,6 +5,7 @@ use super::call::{Call, CallState, Leg};
 use super::command::{Outcome, Refusal, Settlement};
 use super::corrections::legs_given_back;
 use super::entry::{EntryKind, EventKind};
+use super::package::Package;
 use crate::ids::RequestId;
 use crate::quantity::Quantity;
 
@@ -35,8 +36,12 @@ impl Account {
         }
         let mut call = call.clone();
         call.lost = true;
+        let legs = call.legs.clone();
         let cost = if charge { call.hold } else { Quantity::ZERO };
         self.end_hold(&mut call, cost, now_ms);
+        if call.state == CallState::Released {
+            call.legs = legs;
+        }
         self.announce(EventKind::CallLost, Leg { package_number: 0, quantity: cost }, Cause::call(request_id, now_ms));
         self.store_call(call);
         Ok(Outcome::Settled)
@@ -72,11 +77,33 @@ impl Account {
         let target = cost.max(call.refunded);
         let charged = call.charge.saturating_add(call.overrun);
         if target >= charged {
-            self.charge_more(call, target.saturating_sub(charged), now_ms);
+            let mut more = target.saturating_sub(charged);
+            if call.state == CallState::Released {
+                more = self.charge_freed(call, more, now_ms);
+            }
+            self.charge_more(call, more, now_ms);
         } else {
             self.charge_less(call, charged.saturating_sub(target), now_ms);
         }
         close(call, now_ms);
+    }
+
+    /// What a lost call had reserved and nobody took since is charged first, whatever became of its package: a timely settle would have done the
+    /// same. Returns what that does not cover.
+    fn charge_freed(&mut self, call: &mut Call, amount: Quantity, now_ms: i64) -> Quantity {
+        let cause_id = call.request_id.clone();
+        let mut rest = amount;
+        for leg in std::mem::take(&mut call.legs) {
+            let free = self.package(leg.package_number).map_or(Quantity::ZERO, Package::free);
+            let taken = Leg { quantity: leg.quantity.min(free).min(rest), ..leg };
+            if !taken.quantity.is_zero() {
+                self.record(EntryKind::ChargeMore, taken, Cause::call(&cause_id, now_ms));
+                call.charge = call.charge.saturating_add(taken.quantity);
+                call.legs.push(taken);
+                rest = rest.saturating_sub(taken.quantity);
+            }
+        }
+        rest
     }
 
     fn charge_more(&mut self, call: &mut Call, amount: Quantity, now_ms: i64) {
