@@ -1,10 +1,11 @@
 //! Tollgate: a gateway that sells an API by the package.
 
+pub mod book;
 pub mod caller;
 pub mod config;
 pub mod ids;
 pub mod ledger;
 pub mod problem;
 pub mod quantity;
-pub mod store;
 pub mod secret;
+pub mod store;

@@ -11,44 +11,30 @@ use crate::quantity::Delta;
 
 /// One transaction in the making: what several accounts decided, and the counters that ride along.
 #[derive(Default, Serialize)]
-pub struct Commit<'a> {
+pub struct Commit {
     v: Vec<(i64, i64, u64, i64, Option<i64>)>,
     u: Vec<(i64, u32, i64, i64, i64)>,
-    p: Vec<PackageRow<'a>>,
+    p: Vec<PackageRow>,
     n: Vec<CallRow>,
     c: Vec<CallRow>,
     e: Vec<EntryRow>,
     x: Vec<CorrectionRow>,
     o: Vec<EventRow>,
-    m: Vec<(&'a str, u64)>,
+    m: Vec<(String, u64)>,
 }
 
-type PackageRow<'a> = (
-    i64,
-    u32,
-    &'a str,
-    &'static str,
-    i64,
-    i64,
-    i64,
-    i64,
-    Option<i64>,
-    i32,
-    i64,
-    Option<&'a str>,
-    &'static str,
-    &'a str,
-);
+type PackageRow =
+    (i64, u32, String, &'static str, i64, i64, i64, i64, Option<i64>, i32, i64, Option<String>, &'static str, String);
 type CallRow = (i64, String, &'static str, Option<i64>, u64, CallDetail);
 type EntryRow = (i64, u64, u8, u32, i64, Option<String>, Option<String>, i64);
 type CorrectionRow = (i64, &'static str, String, String, Option<i64>, String, i64);
 type EventRow = (i64, u64, &'static str, Option<u32>, Option<String>, i64);
 
-fn package_row(account_id: i64, package: &Package) -> PackageRow<'_> {
+fn package_row(account_id: i64, package: &Package) -> PackageRow {
     (
         account_id,
         package.number,
-        package.id.as_str(),
+        package.id.to_string(),
         kind_word(package.kind),
         package.granted.parts(),
         package.used.parts(),
@@ -57,15 +43,15 @@ fn package_row(account_id: i64, package: &Package) -> PackageRow<'_> {
         package.expires_at_ms,
         package.priority,
         package.created_at_ms,
-        package.order_id.as_deref(),
+        package.order_id.clone(),
         standing_word(package.standing),
-        package.grant_digest.as_str(),
+        package.grant_digest.clone(),
     )
 }
 
-impl<'a> Commit<'a> {
+impl Commit {
     /// Adds what an account decided since it was loaded, and takes it from the account.
-    pub fn add_account(&mut self, stored: &'a mut Stored) {
+    pub fn add_account(&mut self, stored: &mut Stored) {
         let changes = stored.account.take_changes();
         let (account_id, account) = (stored.account_id, &stored.account);
         let last_call_at_ms = changes.entries.iter().rev().find(|entry| entry.kind == EntryKind::Hold).map(|entry| entry.at_ms);
@@ -89,7 +75,8 @@ impl<'a> Commit<'a> {
         for entry in &changes.entries {
             let correction_id = entry.correction_id.as_ref().map(ToString::to_string);
             let (kind, quantity) = (entry.kind as u8, entry.quantity.parts());
-            let row = (account_id, entry.seq, kind, entry.package_number, quantity, text(entry.request_id.as_ref()), correction_id);
+            let row =
+                (account_id, entry.seq, kind, entry.package_number, quantity, text(entry.request_id.as_ref()), correction_id);
             self.e.push((row.0, row.1, row.2, row.3, row.4, row.5, row.6, entry.at_ms));
         }
         for made in changes.corrections {
@@ -98,7 +85,15 @@ impl<'a> Commit<'a> {
                 CorrectionTarget::Package(package_id) => ("package", package_id.to_string()),
             };
             let quantity = made.quantity.map(Delta::parts);
-            self.x.push((account_id, target_kind, target, made.key.id.to_string(), quantity, made.reason.to_string(), made.at_ms));
+            self.x.push((
+                account_id,
+                target_kind,
+                target,
+                made.key.id.to_string(),
+                quantity,
+                made.reason.to_string(),
+                made.at_ms,
+            ));
         }
         for event in &changes.events {
             let request_id = text(event.request_id.as_ref());
@@ -107,7 +102,7 @@ impl<'a> Commit<'a> {
     }
 
     /// Adds to a counter of the deployment.
-    pub fn add_metric(&mut self, name: &'a str, increment: u64) {
+    pub fn add_metric(&mut self, name: String, increment: u64) {
         self.m.push((name, increment));
     }
 }
@@ -116,7 +111,7 @@ impl<'a> Commit<'a> {
 ///
 /// # Errors
 /// [`StoreError::Stale`] and [`StoreError::ClaimTaken`] where another instance was faster.
-pub fn commit(database: &impl Database, commit: &Commit<'_>) -> Result<(), StoreError> {
+pub fn commit(database: &impl Database, commit: &Commit) -> Result<(), StoreError> {
     let document = serde_json::to_string(commit).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    database.execute("INSERT INTO commits (document) VALUES (?1)", &[Value::Text(document)]).map(drop)
+    database.execute("INSERT INTO commits (document) VALUES (jsonb(?1))", &[Value::Text(document)]).map(drop)
 }

@@ -21,4 +21,4 @@ pub(crate) mod testing;
 pub use commit::{Commit, commit};
 pub use database::{Database, StoreError, Value};
 pub use load::{LoadRequest, Stored, create_account, load};
-pub use schema::{Durability, prepare};
+pub use schema::prepare;

@@ -8,8 +8,7 @@ use crate::ledger::{Call, CallState, Fingerprint, Leg, Package, PackageKind, Sta
 use crate::quantity::Quantity;
 
 /// A package as a JSON array, in the order of its table's columns after `account_id`.
-pub(super) type PackageRow =
-    (u32, String, String, i64, i64, i64, i64, Option<i64>, i32, i64, Option<String>, String, String);
+pub(super) type PackageRow = (u32, String, String, i64, i64, i64, i64, Option<i64>, i32, i64, Option<String>, String, String);
 
 /// The columns of a [`PackageRow`], for statements.
 pub(super) const PACKAGE_COLUMNS: &str = "number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority, \

@@ -1,15 +1,7 @@
 //! The schema and its versions. Each migration runs once, in one transaction, by whichever instance comes first.
 
 use super::database::{Database, StoreError, Value};
-
-/// What a commit survives (contract section 1, `durability`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// A power loss: every commit is synced to disk.
-    Power,
-    /// The process: commits are synced at checkpoints.
-    Process,
-}
+use crate::config::Durability;
 
 /// Statements that bring the schema from the version of their place to the next. Never edited once released; appended to.
 const MIGRATIONS: [&[&str]; 1] = [&[
@@ -136,7 +128,8 @@ pub fn prepare(database: &impl Database, durability: Durability) -> Result<(), S
 fn schema_version(database: &impl Database) -> Result<usize, StoreError> {
     let rows = database.execute("PRAGMA user_version", &[])?;
     let version = rows.first().and_then(|row| row.first()).and_then(Value::integer);
-    let version = version.and_then(|number| usize::try_from(number).ok()).ok_or_else(|| StoreError::unreadable("schema version"))?;
+    let version =
+        version.and_then(|number| usize::try_from(number).ok()).ok_or_else(|| StoreError::unreadable("schema version"))?;
     if version > MIGRATIONS.len() {
         return Err(StoreError::Corrupt(format!("schema version {version} is newer than this gateway's {}", MIGRATIONS.len())));
     }

@@ -4,7 +4,8 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql};
 
 use super::database::{Database, StoreError, Value};
-use super::schema::{Durability, prepare};
+use super::schema::prepare;
+use crate::config::Durability;
 
 pub(crate) struct Sqlite(Connection);
 

@@ -1,0 +1,256 @@
+//! One batch: commands of several accounts decided and written as one commit.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Book, CACHED_ACCOUNTS_MAX, LedgerError, Reply, Waiting};
+use crate::ids::{AccountKey, RequestId};
+use crate::ledger::{Account, Admission, Balance, CallState, Command, CorrectionKey, CorrectionTarget, Outcome, Refusal};
+use crate::store::{self, Commit, Database, LoadRequest, StoreError, Stored};
+
+/// For how many batches the write lock is taken first after another instance was faster.
+const CONTENDED_BATCHES: u32 = 16;
+
+impl<D: Database> Book<D> {
+    /// Decides all, writes all, and answers all: each command gets its reply, or all get the error, which is also returned.
+    pub(super) fn decide_and_write(&self, waiting: &[Waiting]) -> Result<(), LedgerError> {
+        match self.attempt(waiting) {
+            Ok(replies) => {
+                for (one, reply) in waiting.iter().zip(replies) {
+                    *one.answer.borrow_mut() = Some(Ok(reply));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let error = LedgerError::from(error);
+                // What was decided and not written must not be remembered.
+                self.accounts.borrow_mut().clear();
+                self.meters.borrow_mut().ledger_errors += 1;
+                for one in waiting {
+                    *one.answer.borrow_mut() = Some(Err(error.clone()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// First on the accounts as they are remembered; where another instance was faster, once more under the write lock.
+    fn attempt(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
+        let contended = self.contended.get();
+        self.contended.set(contended.saturating_sub(1));
+        if contended == 0 {
+            match self.attempt_unlocked(waiting) {
+                Err(StoreError::Stale) => self.contended.set(CONTENDED_BATCHES),
+                Err(StoreError::ClaimTaken | StoreError::PackageIdTaken) => {}
+                other => return other,
+            }
+        }
+        match self.attempt_locked(waiting) {
+            Err(StoreError::PackageIdTaken) => self.attempt_singly(waiting),
+            other => other,
+        }
+    }
+
+    fn attempt_unlocked(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
+        let mut accounts = self.accounts.borrow_mut();
+        let known: HashSet<&AccountKey> =
+            waiting.iter().map(|one| &one.key).filter(|key| is_known(&accounts, key, waiting)).collect();
+        self.load_into(&mut accounts, waiting, |key| !known.contains(key))?;
+        let mut replies = decide(&mut accounts, waiting);
+        // A refusal may come from an account that is no longer as it was. Only a commit, or loading it again, can tell.
+        let doubtful: HashSet<&AccountKey> = waiting
+            .iter()
+            .zip(&replies)
+            .filter(|(one, reply)| known.contains(&one.key) && reply.result.is_err())
+            .map(|(one, _)| &one.key)
+            .filter(|key| accounts.get(*key).is_some_and(|stored| !stored.account.has_changes()))
+            .collect();
+        if !doubtful.is_empty() {
+            self.load_into(&mut accounts, waiting, |key| doubtful.contains(key))?;
+            for (index, reply) in decide_where(&mut accounts, waiting, |key| doubtful.contains(key)) {
+                if let Some(slot) = replies.get_mut(index) {
+                    *slot = reply;
+                }
+            }
+        }
+        self.write(&mut accounts, waiting)?;
+        Ok(replies)
+    }
+
+    fn attempt_locked(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
+        self.database.execute("BEGIN IMMEDIATE", &[])?;
+        let decided = self.decide_in_transaction(waiting);
+        match decided.and_then(|replies| self.database.execute("COMMIT", &[]).map(|_| replies)) {
+            Ok(replies) => Ok(replies),
+            Err(error) => {
+                // The first error is the one to report. A transaction that cannot be rolled back ends with its connection.
+                let _ = self.database.execute("ROLLBACK", &[]);
+                Err(error)
+            }
+        }
+    }
+
+    fn decide_in_transaction(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
+        let mut accounts = self.accounts.borrow_mut();
+        self.load_into(&mut accounts, waiting, |_| true)?;
+        let replies = decide(&mut accounts, waiting);
+        self.write(&mut accounts, waiting)?;
+        Ok(replies)
+    }
+
+    /// After a grant took a package id of another account: one command after the other, so that only that grant is refused.
+    fn attempt_singly(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
+        let mut replies = Vec::with_capacity(waiting.len());
+        for one in waiting {
+            self.accounts.borrow_mut().clear();
+            match self.attempt_locked(std::slice::from_ref(one)) {
+                Ok(reply) => replies.extend(reply),
+                Err(StoreError::PackageIdTaken) => {
+                    replies.push(Reply { result: Err(PACKAGE_ID_TAKEN), balance: Balance::default() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(replies)
+    }
+
+    fn load_into(
+        &self,
+        accounts: &mut HashMap<AccountKey, Stored>,
+        waiting: &[Waiting],
+        wanted: impl Fn(&AccountKey) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut requests: HashMap<&AccountKey, LoadRequest> = HashMap::new();
+        for one in waiting.iter().filter(|one| wanted(&one.key)) {
+            let request = requests.entry(&one.key).or_insert_with(|| LoadRequest {
+                key: one.key.clone(),
+                request_ids: Vec::new(),
+                corrections: Vec::new(),
+            });
+            request.request_ids.extend(one.command.request_id().cloned());
+            request.corrections.extend(one.command.correction());
+        }
+        if requests.is_empty() {
+            return Ok(());
+        }
+        if accounts.len() + requests.len() > CACHED_ACCOUNTS_MAX {
+            accounts.clear();
+        }
+        for key in requests.keys() {
+            accounts.remove(*key);
+        }
+        let requests: Vec<LoadRequest> = requests.into_values().collect();
+        for stored in store::load(&self.database, &requests)? {
+            accounts.insert(stored.key.clone(), stored);
+        }
+        Ok(())
+    }
+
+    /// Writes what the accounts decided, with the counters that wait. Counters alone are written when asked with nothing else, or when many wait.
+    fn write(&self, accounts: &mut HashMap<AccountKey, Stored>, waiting: &[Waiting]) -> Result<(), StoreError> {
+        let mut meters = self.meters.borrow_mut();
+        let mut commit = Commit::default();
+        let mut written: Vec<&AccountKey> = Vec::new();
+        for one in waiting {
+            if let Some(stored) = accounts.get_mut(&one.key).filter(|stored| stored.account.has_changes()) {
+                commit.add_account(stored);
+                written.push(&one.key);
+            }
+        }
+        if written.is_empty() && !waiting.is_empty() && !meters.is_overdue() {
+            return Ok(());
+        }
+        for (name, increment) in meters.counts() {
+            commit.add_metric(name, increment);
+        }
+        store::commit(&self.database, &commit)?;
+        meters.clear();
+        for key in written {
+            if let Some(stored) = accounts.get_mut(key) {
+                stored.version += 1;
+                stored.account.forget_ended();
+            }
+        }
+        Ok(())
+    }
+}
+
+const PACKAGE_ID_TAKEN: Refusal = Refusal::Conflict("another package was granted under this id");
+
+/// True where everything that the commands name of an account is remembered, or is new as far as anyone can tell.
+fn is_known(accounts: &HashMap<AccountKey, Stored>, key: &AccountKey, waiting: &[Waiting]) -> bool {
+    let Some(stored) = accounts.get(key) else { return false };
+    waiting.iter().filter(|one| one.key == *key).all(|one| match &one.command {
+        Command::Probe { .. } => true,
+        // A request id that is not remembered is most likely new; where it is not, the claim's primary key says so.
+        Command::Admit { .. } => true,
+        Command::Renew { request_id, .. } => is_live(&stored.account, request_id),
+        Command::Settle(settlement) => is_live(&stored.account, &settlement.request_id),
+        _ => false,
+    })
+}
+
+fn is_live(account: &Account, request_id: &RequestId) -> bool {
+    account.call(request_id).is_some_and(|call| call.state == CallState::Held)
+}
+
+fn decide(accounts: &mut HashMap<AccountKey, Stored>, waiting: &[Waiting]) -> Vec<Reply> {
+    decide_where(accounts, waiting, |_| true).into_iter().map(|(_, reply)| reply).collect()
+}
+
+fn decide_where(
+    accounts: &mut HashMap<AccountKey, Stored>,
+    waiting: &[Waiting],
+    wanted: impl Fn(&AccountKey) -> bool,
+) -> Vec<(usize, Reply)> {
+    let chosen = waiting.iter().enumerate().filter(|(_, one)| wanted(&one.key));
+    chosen.map(|(index, one)| (index, decide_one(accounts.get_mut(&one.key), one))).collect()
+}
+
+fn decide_one(stored: Option<&mut Stored>, one: &Waiting) -> Reply {
+    let Some(stored) = stored else {
+        // An account comes with its first package, so nothing was ever granted here.
+        let refusal = if one.command.is_for_caller() { Refusal::NoPackage } else { Refusal::NotFound };
+        return Reply { result: Err(refusal), balance: Balance::default() };
+    };
+    let result = stored.account.decide(&one.command, one.now_ms);
+    Reply { result, balance: stored.account.balance(one.now_ms) }
+}
+
+impl Command {
+    /// The call that a command names.
+    fn request_id(&self) -> Option<&RequestId> {
+        match self {
+            Self::Admit { request_id, .. }
+            | Self::Renew { request_id, .. }
+            | Self::LoseHold { request_id, .. }
+            | Self::Refund { request_id, .. } => Some(request_id),
+            Self::Settle(settlement) => Some(&settlement.request_id),
+            Self::Probe { .. } | Self::Grant(_) | Self::Change { .. } | Self::Adjust { .. } => None,
+        }
+    }
+
+    /// The correction that a command names.
+    fn correction(&self) -> Option<CorrectionKey> {
+        let (target, id) = match self {
+            Self::Refund { request_id, refund_id, .. } => (CorrectionTarget::Call(request_id.clone()), refund_id),
+            Self::Adjust { package_id, adjustment_id, .. } => (CorrectionTarget::Package(package_id.clone()), adjustment_id),
+            _ => return None,
+        };
+        Some(CorrectionKey { target, id: id.clone() })
+    }
+
+    fn is_for_caller(&self) -> bool {
+        matches!(self, Self::Probe { .. } | Self::Admit { .. })
+    }
+}
+
+impl Reply {
+    /// How the call was admitted, where it was.
+    #[must_use]
+    pub fn admission(&self) -> Option<&Admission> {
+        match &self.result {
+            Ok(Outcome::Admitted(admission)) => Some(admission),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The book: where commands on accounts wait for each other and are made durable together.
+//!
+//! It owns the queue, the cache of accounts and the counters that ride along with commits. Whoever submits a command puts it into the queue and
+//! steps aside once; the first to come back decides and writes for all that queued meanwhile, in one commit (natural batching). An instance's accounts are a cache:
+//! a commit names the versions it was decided on, and where another instance was faster everything is loaded again under the database's write lock.
+//!
+//! What always holds: a reply to a command is given only after what it decided is durable; a refusal is given only on an account that is as the
+//! database has it. No await lies between a decision and its commit.
+//!
+//! The border: accounts and commands in, outcomes out. What a call is, and when, is not known here.
+
+mod batch;
+pub mod metrics;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::ids::AccountKey;
+use crate::ledger::{Balance, Command, Outcome, Refusal};
+use crate::store::{Database, StoreError, Stored};
+use metrics::Meters;
+
+/// The most commands that wait in one instance. An instance has at most as many calls at once as its host allows, each with one command.
+const QUEUE_LENGTH_MAX: usize = 4096;
+
+/// From how many deferred commands on they ride along with the next batch. Fewer wait for their own: written together they touch fewer pages.
+const DEFERRED_RIDING_MIN: usize = 32;
+
+/// The most accounts an instance remembers.
+const CACHED_ACCOUNTS_MAX: usize = 1024;
+
+/// An answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// What the account decided.
+    pub result: Result<Outcome, Refusal>,
+    /// What the account has after it.
+    pub balance: Balance,
+}
+
+/// Why there is no answer. Nothing was decided, or nothing of it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerError {
+    /// The database cannot be used now, or too much waits for it. Retry later. The text is for the log.
+    Unavailable(String),
+    /// The database holds what it cannot hold. The operator causes it; no retry helps. The text is for the log.
+    Corrupt(String),
+}
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(reason) => write!(f, "ledger unavailable: {reason}"),
+            Self::Corrupt(reason) => write!(f, "ledger corrupt: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for LedgerError {}
+
+impl From<StoreError> for LedgerError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt(reason) => Self::Corrupt(reason),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+/// A command that waits, and the place where its answer goes.
+struct Waiting {
+    key: AccountKey,
+    command: Command,
+    now_ms: i64,
+    answer: Rc<RefCell<Option<Result<Reply, LedgerError>>>>,
+}
+
+/// One instance's way to the ledger.
+pub struct Book<D> {
+    database: D,
+    queue: RefCell<VecDeque<Waiting>>,
+    deferred: RefCell<VecDeque<(AccountKey, Command)>>,
+    accounts: RefCell<HashMap<AccountKey, Stored>>,
+    meters: RefCell<Meters>,
+    /// How many of the next batches take the write lock first, because others write the same accounts.
+    contended: Cell<u32>,
+}
+
+impl<D: Database> Book<D> {
+    /// A book over a connection that [`crate::store::prepare`] has made ready.
+    pub fn new(database: D) -> Self {
+        Self {
+            database,
+            queue: RefCell::default(),
+            deferred: RefCell::default(),
+            accounts: RefCell::default(),
+            meters: RefCell::default(),
+            contended: Cell::new(0),
+        }
+    }
+
+    /// The connection, for reading.
+    pub fn database(&self) -> &D {
+        &self.database
+    }
+
+    /// Counts something; it is written with the next commit.
+    pub fn count(&self, update: impl FnOnce(&mut Meters)) {
+        update(&mut self.meters.borrow_mut());
+    }
+
+    /// Decides a command on an account as of now (unix milliseconds). What it decided is durable when this returns.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; nothing was decided then.
+    pub async fn submit(&self, key: &AccountKey, command: Command, now_ms: i64) -> Result<Reply, LedgerError> {
+        let answer = Rc::default();
+        {
+            let mut queue = self.queue.borrow_mut();
+            if queue.len() >= QUEUE_LENGTH_MAX {
+                return Err(LedgerError::Unavailable("too many commands wait".to_owned()));
+            }
+            queue.push_back(Waiting { key: key.clone(), command, now_ms, answer: Rc::clone(&answer) });
+        }
+        step_aside().await;
+        loop {
+            if let Some(reply) = answer.borrow_mut().take() {
+                return reply;
+            }
+            // Nobody else came first: decide and write for all who wait.
+            self.run_batch();
+        }
+    }
+
+    /// Takes a command whose outcome nobody waits for. It is written by [`Book::flush_deferred`], or lost with the process.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] where too many wait already: the ledger has not been writable for long.
+    pub fn defer(&self, key: &AccountKey, command: Command) -> Result<(), LedgerError> {
+        let mut deferred = self.deferred.borrow_mut();
+        if deferred.len() >= QUEUE_LENGTH_MAX {
+            return Err(LedgerError::Unavailable("too many commands wait".to_owned()));
+        }
+        deferred.push_back((key.clone(), command));
+        Ok(())
+    }
+
+    /// How many deferred commands wait.
+    pub fn deferred_count(&self) -> usize {
+        self.deferred.borrow().len()
+    }
+
+    /// True where counters wait for a commit to ride along with.
+    pub fn has_unwritten_counts(&self) -> bool {
+        !self.meters.borrow().is_empty()
+    }
+
+    /// Decides and writes the deferred commands, in one batch with whatever else waits.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; the commands wait for the next time.
+    pub fn flush_deferred(&self, now_ms: i64) -> Result<(), LedgerError> {
+        let commands: Vec<_> = self.deferred.borrow_mut().drain(..).collect();
+        let mut waiting: Vec<Waiting> =
+            commands.into_iter().map(|(key, command)| Waiting { key, command, now_ms, answer: Rc::default() }).collect();
+        waiting.extend(self.queue.borrow_mut().drain(..));
+        let error = self.decide_and_write(&waiting).err();
+        let Some(error) = error else { return Ok(()) };
+        let mut deferred = self.deferred.borrow_mut();
+        for unanswered in waiting.into_iter().filter(|one| Rc::strong_count(&one.answer) == 1) {
+            deferred.push_back((unanswered.key, unanswered.command));
+        }
+        Err(error)
+    }
+
+    /// Writes the counters that wait, alone: for an instance that refuses everything and so commits nothing.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; the counters wait for the next time.
+    pub fn flush_counts(&self) -> Result<(), LedgerError> {
+        self.decide_and_write(&[])
+    }
+
+    fn run_batch(&self) {
+        if self.deferred_count() >= DEFERRED_RIDING_MIN {
+            // Every command of the batch has its answer or its error in its own place, and the deferred ones wait on if it failed.
+            let _ = self.flush_deferred(self.queue.borrow().front().map_or(0, |one| one.now_ms));
+            return;
+        }
+        let waiting: Vec<Waiting> = self.queue.borrow_mut().drain(..).collect();
+        // Every command of the batch has its answer or its error in its own place.
+        let _ = self.decide_and_write(&waiting);
+    }
+}
+
+/// Lets every other task that is ready run once.
+async fn step_aside() {
+    let mut has_stepped = false;
+    poll_fn(|context| {
+        if has_stepped {
+            return Poll::Ready(());
+        }
+        has_stepped = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,157 @@
+//! The book over a real SQLite: two instances on one file, ids claimed elsewhere, refusals on what is no longer so.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::{Book, Reply};
+use crate::ids::{AccountKey, CustomerId, PackageId, ProductId, RequestId};
+use crate::ledger::{Command, Fingerprint, Grant, Outcome, PackageKind, Refusal, Settlement};
+use crate::quantity::Quantity;
+use crate::store::testing::{Sqlite, file};
+use crate::store::{Database, create_account};
+
+/// Runs a future whose only waits wake themselves.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+    }
+}
+
+fn key(customer_id: &str) -> AccountKey {
+    AccountKey { customer_id: CustomerId::new(customer_id).unwrap(), product_id: ProductId::new("translate").unwrap() }
+}
+
+fn grant(book: &Book<Sqlite>, customer_id: &str, package_id: &str, quantity: &str) -> Reply {
+    create_account(book.database(), &key(customer_id), 1).unwrap();
+    let grant = Grant {
+        package_id: PackageId::new(package_id).unwrap(),
+        kind: PackageKind::Prepaid,
+        quantity: quantity.parse().unwrap(),
+        starts_at_ms: None,
+        expires_at_ms: None,
+        priority: 0,
+        order_id: None,
+    };
+    block_on(book.submit(&key(customer_id), Command::Grant(Box::new(grant)), 1)).unwrap()
+}
+
+fn admit(request_id: &str) -> Command {
+    Command::Admit {
+        request_id: RequestId::new(request_id).unwrap(),
+        fingerprint: Fingerprint::of("GET", "/", None),
+        hold: Quantity::ONE,
+        lease_ends_ms: 30_000,
+        replay_limit: 1,
+    }
+}
+
+fn settle(request_id: &str) -> Command {
+    Command::Settle(Settlement {
+        request_id: RequestId::new(request_id).unwrap(),
+        attempt: 1,
+        charge: Quantity::ONE,
+        status: Some(200),
+        usage_missing: false,
+    })
+}
+
+fn submit(book: &Book<Sqlite>, customer_id: &str, command: Command) -> Reply {
+    block_on(book.submit(&key(customer_id), command, 10)).unwrap()
+}
+
+fn two_books() -> (tempfile::TempDir, Book<Sqlite>, Book<Sqlite>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let books = (Book::new(file(&path)), Book::new(file(&path)));
+    (folder, books.0, books.1)
+}
+
+#[test]
+fn two_instances_never_admit_more_than_there_is() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "10");
+    let admitted = (0..30)
+        .map(|number| submit(if number % 3 == 0 { &first } else { &second }, "c", admit(&format!("r{number}"))))
+        .filter(|reply| reply.admission().is_some())
+        .count();
+    assert_eq!(admitted, 10);
+}
+
+#[test]
+fn an_id_claimed_by_one_instance_is_refused_by_the_other() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "10");
+    submit(&second, "c", admit("warm"));
+    assert!(submit(&first, "c", admit("same")).admission().is_some());
+    assert_eq!(submit(&second, "c", admit("same")).result, Err(Refusal::InFlight));
+}
+
+#[test]
+fn a_refusal_is_given_only_on_what_the_database_has() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p1", "1");
+    submit(&second, "c", admit("a"));
+    assert!(matches!(submit(&second, "c", admit("b")).result, Err(Refusal::Exhausted { .. })));
+    grant(&first, "c", "p2", "1");
+    assert!(submit(&second, "c", admit("b")).admission().is_some());
+}
+
+#[test]
+fn a_settle_works_after_another_instance_changed_the_account() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "10");
+    submit(&first, "c", admit("a"));
+    submit(&second, "c", admit("b"));
+    assert_eq!(submit(&first, "c", settle("a")).result, Ok(Outcome::Settled));
+    assert_eq!(submit(&second, "c", settle("a")).result, Ok(Outcome::AlreadyEnded));
+    assert_eq!(submit(&second, "c", settle("b")).balance.used, "2".parse().unwrap());
+}
+
+#[test]
+fn deferred_settles_are_written_once_by_a_flush() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "10");
+    submit(&first, "c", admit("a"));
+    first.defer(&key("c"), settle("a")).unwrap();
+    assert_eq!(submit(&second, "c", Command::Probe { hold: Quantity::ONE }).balance.used, Quantity::ZERO);
+    first.flush_deferred(20).unwrap();
+    first.flush_deferred(20).unwrap();
+    assert_eq!(submit(&second, "c", admit("b")).balance.used, Quantity::ONE);
+}
+
+#[test]
+fn commands_that_wait_together_are_written_in_one_commit() {
+    let (_folder, first, _second) = two_books();
+    grant(&first, "c", "p", "10");
+    let mut calls: Vec<_> = (0..5).map(|number| Box::pin(first.submit(key_static(), admit_static(number), 10))).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut context).is_pending());
+    }
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut context).is_ready());
+    }
+    let version = first.database().execute("SELECT version FROM accounts", &[]).unwrap();
+    assert_eq!(version, [[crate::store::Value::Integer(2)]]);
+}
+
+fn key_static() -> &'static AccountKey {
+    Box::leak(Box::new(key("c")))
+}
+
+fn admit_static(number: u32) -> Command {
+    admit(&format!("r{number}"))
+}
+
+#[test]
+fn a_package_id_of_another_account_is_refused_without_harm_to_others() {
+    let (_folder, first, _second) = two_books();
+    grant(&first, "c", "p", "10");
+    assert!(matches!(grant(&first, "d", "p", "10").result, Err(Refusal::Conflict(_))));
+    assert!(submit(&first, "c", admit("a")).admission().is_some());
+}
