@@ -1,0 +1,75 @@
+//! What a balance says, and what counts into it.
+
+use crate::support::buyer::{quantity, units};
+use crate::support::{Suite, fresh, in_seconds};
+use serde_json::json;
+use std::sync::Arc;
+
+crate::cases! {
+    a_balance_sums_over_usable_packages_and_what_was_used_over_all,
+    a_balance_lists_every_product_and_package,
+    an_unknown_customer_has_no_balance,
+    an_idle_customers_balance_has_every_member,
+}
+
+async fn a_balance_sums_over_usable_packages_and_what_was_used_over_all(suite: Arc<Suite>) {
+    let buyer = suite.stranger("translate").await;
+    let first = buyer.grant_and("10", json!({ "priority": -1 })).await;
+    buyer.spend(2).await;
+    buyer.expect_used("2").await;
+    let second = buyer.grant("5").await;
+    buyer.grant_and("7", json!({ "starts_at": in_seconds(3600) })).await;
+    buyer.grant_and("9", json!({ "starts_at": "2020-01-01T00:00:00Z", "expires_at": "2021-01-01T00:00:00Z" })).await;
+    let expect = async |granted: &str, remaining: &str| {
+        let balance = buyer.balance().await;
+        let figures = ["granted", "used", "held", "remaining", "available"].map(|name| units(&balance[name]));
+        let expected = [granted, "2", "0", remaining, remaining].map(quantity);
+        assert_eq!(figures, expected, "{balance}");
+    };
+    expect("15", "13").await;
+    buyer.change(&first, "freeze").await;
+    expect("5", "5").await;
+    buyer.change(&first, "unfreeze").await;
+    buyer.change(&second, "release").await;
+    expect("10", "8").await;
+    buyer.gateway.assert_balanced(&buyer.id).await;
+}
+
+async fn a_balance_lists_every_product_and_package(suite: Arc<Suite>) {
+    let buyer = suite.stranger("translate").await;
+    let mut elsewhere = buyer.clone();
+    elsewhere.product_id = "nested".into();
+    let mut ids = [buyer.grant("1").await, buyer.grant("2").await];
+    let other = elsewhere.grant("3").await;
+    let balance = buyer.gateway.read(&format!("/customers/{}/balance", buyer.id)).await;
+    assert_eq!(balance["customer_id"], buyer.id.as_str());
+    assert_eq!(balance["products"].as_array().unwrap().len(), 2);
+    let product = buyer.balance().await;
+    let packages = product["packages"].as_array().unwrap();
+    let mut listed: Vec<_> = packages.iter().map(|package| package["package_id"].as_str().unwrap()).collect();
+    listed.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(listed, ids);
+    assert_eq!(elsewhere.balance().await["packages"][0]["package_id"], other.as_str());
+}
+
+async fn an_unknown_customer_has_no_balance(suite: Arc<Suite>) {
+    let gateway = suite.gateway().await;
+    let reply = gateway.control("GET", &format!("/customers/{}/balance", fresh("customer"))).send().await;
+    if reply.status == 200 {
+        assert_eq!(reply.json()["products"], json!([]));
+    } else {
+        reply.problem(404, "not_found");
+    }
+}
+
+async fn an_idle_customers_balance_has_every_member(suite: Arc<Suite>) {
+    let balance = suite.buyer("translate", "12.5").await.balance().await;
+    let expected = json!({
+        "product_id": "translate", "unit": "call", "granted": "12.5", "used": "0", "held": "0", "remaining": "12.5",
+        "available": "12.5", "overrun": "0",
+    });
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(&balance[name], value, "{name} in {balance}");
+    }
+}

@@ -1,0 +1,48 @@
+//! Large bodies pass without being kept.
+
+use crate::support::buyer::Buyer;
+use crate::support::gateway::{CONFIG, Gateway};
+use crate::support::script::{Script, Step};
+use crate::support::{Suite, backend};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+crate::cases! {
+    ;
+    own:
+    twenty_megabytes_pass_both_ways_within_sixteen_mebibytes_of_memory,
+}
+
+const MEGABYTE: usize = 1_000_000;
+
+/// The most memory the process ever had resident.
+fn peak_kib(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+async fn pass(buyer: &Buyer, bytes: usize) {
+    let body = backend::filling(0, bytes);
+    let hash: [u8; 32] = Sha256::digest(&body).into();
+    for (script, chunked) in [(Script::status(200), false), (Script::chunked(), true)] {
+        let call = buyer.post(&body).script(&script.then(Step::Fill(bytes)));
+        let reply = if chunked { call.chunked() } else { call }.send().await;
+        assert!(reply.status == 200 && reply.whole && reply.body == body, "{} {}", reply.status, reply.body.len());
+        assert_eq!(buyer.received().last().unwrap().body_sha256, Some(hash));
+    }
+}
+
+async fn twenty_megabytes_pass_both_ways_within_sixteen_mebibytes_of_memory(suite: Arc<Suite>) {
+    let (gateway, _home) = suite.start(CONFIG).await;
+    let buyer = Buyer::new(&gateway, &suite.backend, "large");
+    buyer.grant("50").await;
+    for _ in 0..3 {
+        pass(&buyer, MEGABYTE).await;
+    }
+    let before = peak_kib(&gateway);
+    pass(&buyer, 20 * MEGABYTE).await;
+    let grown = peak_kib(&gateway) - before;
+    assert!(grown < 16 * 1024, "the peak grew by {grown} KiB");
+    buyer.expect_used("8").await;
+}

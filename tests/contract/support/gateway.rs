@@ -1,0 +1,249 @@
+//! A gateway under test: one that is already running, or the bundled runner started here with a config of the suite's.
+
+use super::backend::Backend;
+use super::call::{Call, Reply};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The suite's config; its comments say how to run it against a gateway that is already running.
+pub(crate) const CONFIG: &str = include_str!("../tollgate.toml");
+/// The backend's address in the suite's config, replaced by the real one.
+const BACKEND_IN_CONFIG: &str = "127.0.0.1:9000";
+/// Compiling the component on a busy machine is slow.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) const ADMIN_TOKEN: &str = "contract-admin-token";
+pub(crate) const READ_TOKEN: &str = "contract-read-token";
+pub(crate) const AGENTS_SK: &str = "contract-agents-secret-key-0123456789";
+pub(crate) const GATEWAY_SECRET: &str = "contract-gateway-secret";
+pub(crate) const BACKEND_AUTH: &str = "Bearer contract-backend";
+
+struct Process {
+    child: Mutex<Child>,
+    /// What the runner has said so far on stderr.
+    log: Arc<Mutex<String>>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// One gateway; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    admin_token: String,
+    process: Option<Arc<Process>>,
+}
+
+/// Where a runner keeps its state, and with which config it runs; outlives the runner.
+pub(crate) struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    pub(crate) fn new(config: &str, backend: &Backend) -> Self {
+        let dir = TempDir::new().unwrap();
+        let config = config.replace(BACKEND_IN_CONFIG, &backend.address.to_string());
+        std::fs::write(dir.path().join("tollgate.toml"), config).unwrap();
+        Self { dir }
+    }
+
+    fn command(&self) -> Command {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let variable = |name: &str, value: &str| ["--variable".to_owned(), format!("{name}={value}")];
+        let config = format!("@{}", self.dir.path().join("tollgate.toml").display());
+        let mut command = Command::new(runner());
+        command.current_dir(root).args(["up", "--listen", "127.0.0.1:0", "--from", "spin.toml", "--state-dir"]);
+        command.arg(self.dir.path().join("state"));
+        command.args(variable("config", &config)).args(variable("admin_token", ADMIN_TOKEN));
+        command.args(variable("read_token", READ_TOKEN)).args(variable("agents_sk", AGENTS_SK));
+        command.args(variable("gateway_secret", GATEWAY_SECRET)).args(variable("backend_auth", BACKEND_AUTH));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts the runner on this state and waits until it is ready.
+    pub(crate) async fn try_start(&self) -> Result<Gateway, String> {
+        let command = self.command();
+        let gateway = tokio::task::spawn_blocking(move || start(command)).await.unwrap()?;
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            let ready = gateway.call("GET", "/_tollgate/readyz").try_send().await;
+            match ready {
+                Ok(reply) if reply.status == 200 => return Ok(gateway),
+                _ if Instant::now() > deadline => return Err(format!("never ready: {ready:?}, {}", gateway.log())),
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// As [`Home::try_start`], for cases that cannot go on without it.
+    pub(crate) async fn start(&self) -> Gateway {
+        self.try_start().await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Runs the runner with a config that it must refuse, and returns what it said.
+    pub(crate) async fn refused(&self) -> String {
+        let command = self.command();
+        let outcome = tokio::task::spawn_blocking(move || start(command)).await.unwrap();
+        match outcome {
+            Ok(gateway) => panic!("it serves http://{}", gateway.address),
+            Err(said) => said,
+        }
+    }
+}
+
+/// The runner's path; the caller has checked that it is there.
+pub(crate) fn runner() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/tollgate-host");
+    std::env::var_os("TOLLGATE_HOST_BIN").map_or(built, PathBuf::from)
+}
+
+/// What is missing to start the runner, in words for the person who runs the suite.
+pub(crate) fn missing_artefact() -> Option<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = root.join("spin.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap_or_default();
+    let sources = text.lines().filter_map(|line| line.trim().strip_prefix("source = \"")?.split('"').next());
+    let components = sources.map(|source| root.join(source));
+    let missing = [runner(), manifest].into_iter().chain(components).find(|path| !path.exists())?;
+    Some(format!("{} is missing: run `make build` first, or set TOLLGATE_URL to a running gateway", missing.display()))
+}
+
+/// Waits for the runner's `Serving` line; an error is what it said when it ended without one.
+fn start(mut command: Command) -> Result<Gateway, String> {
+    let mut child = command.spawn().map_err(|error| format!("cannot start the runner: {error}"))?;
+    let log = Arc::new(Mutex::new(String::new()));
+    let (lines, serving) = std::sync::mpsc::channel();
+    let stdout = child.stdout.take().unwrap();
+    let stderr = child.stderr.take().unwrap();
+    let copied = Arc::clone(&log);
+    let copier = std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            copied.lock().unwrap().push_str(&(line + "\n"));
+        }
+    });
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some(address) = line.trim().strip_prefix("Serving http://") {
+                let _ = lines.send(address.trim_end_matches('/').to_owned());
+            }
+        }
+    });
+    let process = Process { child: Mutex::new(child), log };
+    match serving.recv_timeout(START_DEADLINE) {
+        Ok(address) => Ok(Gateway {
+            address: address.parse().map_err(|error| format!("{address}: {error}"))?,
+            admin_token: ADMIN_TOKEN.into(),
+            process: Some(Arc::new(process)),
+        }),
+        Err(RecvTimeoutError::Timeout) => {
+            Err(format!("no `Serving` line in {START_DEADLINE:?}: {}", process.log.lock().unwrap()))
+        }
+        // It closed its output, so it has ended or is about to.
+        Err(RecvTimeoutError::Disconnected) => {
+            let status = process.child.lock().unwrap().wait().unwrap();
+            let _ = copier.join();
+            Err(format!("it ended with {status} and said: {}", process.log.lock().unwrap()))
+        }
+    }
+}
+
+impl Gateway {
+    /// One that runs already.
+    pub(crate) fn running(url: &str, admin_token: String) -> Result<Self, String> {
+        let authority = url.trim_end_matches('/').strip_prefix("http://").ok_or("TOLLGATE_URL is not http://host:port")?;
+        let mut addresses = authority.to_socket_addrs().map_err(|error| format!("TOLLGATE_URL: {error}"))?;
+        let address = addresses.next().ok_or("TOLLGATE_URL has no address")?;
+        Ok(Self { address, admin_token, process: None })
+    }
+
+    /// A request with nothing but what HTTP needs.
+    pub(crate) fn call(&self, method: &str, target: &str) -> Call {
+        Call::new(self.address, method, target)
+    }
+
+    /// A request to the control API, `path` below its version.
+    pub(crate) fn control(&self, method: &str, path: &str) -> Call {
+        let authorization = format!("Bearer {}", self.admin_token);
+        self.call(method, &format!("/_tollgate/v1{path}")).header("authorization", authorization)
+    }
+
+    /// A read of the control API that must succeed.
+    pub(crate) async fn read(&self, path: &str) -> Value {
+        let reply = self.control("GET", path).send().await;
+        assert_eq!(reply.status, 200, "GET {path}: {}", reply.text());
+        reply.json()
+    }
+
+    /// A write to the control API with a JSON body.
+    pub(crate) async fn write(&self, method: &str, path: &str, body: &Value) -> Reply {
+        self.control(method, path).header("content-type", "application/json").body(body.to_string()).send().await
+    }
+
+    /// Ticks until nothing more is due.
+    pub(crate) async fn tick(&self) {
+        super::eventually("tick says that nothing more is due", || async {
+            let reply = self.write("POST", "/tick", &serde_json::json!({})).await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            reply.json()["more"] == false
+        })
+        .await;
+    }
+
+    /// Checks that what the ledger's entries say of a customer is what the balances say.
+    pub(crate) async fn assert_balanced(&self, customer_id: &str) {
+        let audit = self.read(&format!("/audit?customer_id={customer_id}")).await;
+        assert_eq!(audit["balanced"], true, "{audit}");
+        assert_eq!(audit["differences"], serde_json::json!([]));
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_deref().unwrap_or_else(|| panic!("this gateway was not started here"))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process().child.lock().unwrap().id()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.process().log.lock().unwrap().clone()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&self) {
+        let mut child = self.process().child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM; returns at once.
+    pub(crate) fn terminate(&self) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.pid())]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits until the process has left by itself.
+    pub(crate) async fn left(&self) -> ExitStatus {
+        let deadline = Instant::now() + Duration::from_secs(40);
+        loop {
+            if let Some(status) = self.process().child.lock().unwrap().try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the process is still there");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
