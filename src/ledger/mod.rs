@@ -20,6 +20,8 @@ mod corrections;
 mod entry;
 mod package;
 mod packages;
+#[cfg(test)]
+mod properties;
 mod settlement;
 
 pub use account::{Account, Balance, Changes};

@@ -78,7 +78,9 @@ pub(super) fn admission(account: &Account, command: &Command, now_ms: i64) -> Re
         }
         match call.state {
             CallState::Held => return Err(Refusal::InFlight),
-            CallState::Settled if call.replays >= *replay_limit || call.refunded > Quantity::ZERO => return Err(Refusal::Replayed),
+            CallState::Settled if call.replays >= *replay_limit || call.refunded > Quantity::ZERO => {
+                return Err(Refusal::Replayed);
+            }
             CallState::Settled => return Ok((Outcome::Admitted(Admission::Replay), call.legs.clone())),
             CallState::Released => attempt = call.attempt + 1,
         }

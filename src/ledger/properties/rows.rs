@@ -1,0 +1,122 @@
+//! A store as far as the ledger can tell: it writes what [`Changes`] name and nothing else, and what it reloads is all that is left of an account.
+
+use std::collections::BTreeMap;
+
+use super::watched::Decided;
+use crate::ids::RequestId;
+use crate::ledger::{
+    Account, Call, Changes, Command, Correction, CorrectionKey, CorrectionTarget, Entry, Event, Outcome, Package, Refusal,
+    Settlement,
+};
+use crate::quantity::Quantity;
+
+/// One account's rows.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Rows {
+    packages: BTreeMap<u32, Package>,
+    calls: BTreeMap<RequestId, Call>,
+    corrections: BTreeMap<CorrectionKey, Correction>,
+    entries: Vec<Entry>,
+    events: Vec<Event>,
+    overrun: Quantity,
+}
+
+impl Rows {
+    /// Decides commands in batches of these sizes, over and over, keeping the account in memory and writing after each batch.
+    pub(super) fn in_batches(history: &[Decided], sizes: &[usize]) -> (Self, Vec<Result<Outcome, Refusal>>) {
+        let mut rows = Self::default();
+        let mut account = Account::default();
+        let mut answers = Vec::new();
+        let mut rest = history;
+        for size in sizes.iter().cycle() {
+            let (batch, later) = rest.split_at((*size).min(rest.len()));
+            for (command, now_ms, _) in batch {
+                rows.put_in(&mut account, command);
+                answers.push(account.decide(command, *now_ms));
+            }
+            let changes = account.take_changes();
+            rows.write(&account, changes);
+            account.forget_ended();
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        (rows, answers)
+    }
+
+    /// Decides each command on an account loaded for it alone.
+    pub(super) fn reloading(history: &[Decided]) -> (Self, Vec<Result<Outcome, Refusal>>) {
+        let mut rows = Self::default();
+        let mut answers = Vec::new();
+        for (command, now_ms, _) in history {
+            // As a query gives them: in no order that means anything.
+            let packages = rows.packages.values().rev().cloned().collect();
+            let mut account = Account::load(packages, rows.overrun, rows.entries.len() as u64);
+            rows.put_in(&mut account, command);
+            answers.push(account.decide(command, *now_ms));
+            let changes = account.take_changes();
+            rows.write(&account, changes);
+        }
+        (rows, answers)
+    }
+
+    fn put_in(&self, account: &mut Account, command: &Command) {
+        let (call, correction) = named(command);
+        if let Some(call) = call.and_then(|request_id| self.calls.get(request_id)) {
+            // What is in memory may be newer than its row.
+            if account.call(&call.request_id).is_none() {
+                account.put_call(call.clone());
+            }
+        }
+        if let Some(correction) = correction.and_then(|key| self.corrections.get(&key)) {
+            account.put_correction(correction.clone());
+        }
+    }
+
+    fn write(&mut self, account: &Account, changes: Changes) {
+        let package = |number: &u32| account.package(*number).unwrap().clone();
+        for number in &changes.rewritten_packages {
+            self.packages.insert(*number, package(number));
+        }
+        for number in &changes.moved_packages {
+            let Package { granted, used, held, .. } = package(number);
+            let row = self.packages.get_mut(number).expect("a package that moves has a row");
+            (row.granted, row.used, row.held) = (granted, used, held);
+        }
+        for request_id in &changes.new_calls {
+            let known = self.calls.insert(request_id.clone(), account.call(request_id).unwrap().clone());
+            assert_eq!(known, None, "a request id is claimed once");
+        }
+        for request_id in &changes.changed_calls {
+            let known = self.calls.insert(request_id.clone(), account.call(request_id).unwrap().clone());
+            assert!(known.is_some(), "a call that changes has a row");
+        }
+        for correction in changes.corrections {
+            let known = self.corrections.insert(correction.key.clone(), correction);
+            assert_eq!(known, None, "a correction is made once");
+        }
+        self.entries.extend(changes.entries);
+        self.events.extend(changes.events);
+        self.overrun = account.overrun();
+        assert_eq!(self.entries.len() as u64, account.entry_count());
+    }
+}
+
+/// The call and the correction that a command names.
+fn named(command: &Command) -> (Option<&RequestId>, Option<CorrectionKey>) {
+    match command {
+        Command::Admit { request_id, .. }
+        | Command::Renew { request_id, .. }
+        | Command::Settle(Settlement { request_id, .. })
+        | Command::LoseHold { request_id, .. } => (Some(request_id), None),
+        Command::Refund { request_id, refund_id, .. } => {
+            let key = CorrectionKey { target: CorrectionTarget::Call(request_id.clone()), id: refund_id.clone() };
+            (Some(request_id), Some(key))
+        }
+        Command::Adjust { package_id, adjustment_id, .. } => {
+            (None, Some(CorrectionKey { target: CorrectionTarget::Package(package_id.clone()), id: adjustment_id.clone() }))
+        }
+        Command::Probe { .. } | Command::Grant(_) | Command::Change { .. } => (None, None),
+    }
+}

@@ -1,0 +1,166 @@
+//! The properties: rules over random command sequences.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::commands::sequence;
+use super::rows::Rows;
+use super::watched::Watched;
+use super::{admit, assert_same, package_numbered, parts, prepaid, reference, request_id, settle};
+use crate::ledger::{Account, CallState, Command, EntryKind, Package, PackageKind, Refusal, Standing};
+use crate::quantity::Quantity;
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 4_000, ..ProptestConfig::default() }
+}
+
+/// A settle on time, or after its hold was lost; the account afterwards.
+fn settled_account(mut account: Account, settle: &Command, lost: Option<&Command>, now_ms: i64) -> Account {
+    if let Some(lost) = lost {
+        account.decide(lost, now_ms).unwrap();
+        account.take_changes();
+    }
+    account.decide(settle, now_ms).unwrap();
+    account
+}
+
+proptest! {
+    #![proptest_config(config(150))]
+
+    /// The rules themselves are in [`Watched`]: balances are sums of entries, nothing is negative, holds fit, burn-down and refusals are the
+    /// reference's, refusals and repeats change nothing, and a call is charged once.
+    #[test]
+    fn every_rule_holds_after_every_command(steps in sequence()) {
+        Watched::run(&steps).check_late_repeats();
+    }
+
+    #[test]
+    fn batching_and_reloading_change_no_answer_and_no_row(steps in sequence(), sizes in prop::collection::vec(1..40_usize, 1..10)) {
+        let history = Watched::run(&steps).history;
+        let answers: Vec<_> = history.iter().map(|(_, _, answer)| answer.clone()).collect();
+        let (one_by_one, answers_one_by_one) = Rows::in_batches(&history, &[1]);
+        prop_assert_eq!(&answers_one_by_one, &answers);
+        let runs = [Rows::in_batches(&history, &[usize::MAX]), Rows::in_batches(&history, &sizes), Rows::reloading(&history)];
+        for (rows, answers_then) in runs {
+            prop_assert_eq!(&answers_then, &answers);
+            prop_assert_eq!(&rows, &one_by_one);
+        }
+    }
+
+    #[test]
+    fn a_settle_after_a_lost_hold_ends_where_a_timely_one_would_have(steps in sequence(), charge in 0..20_i64, charge_lost in any::<bool>()) {
+        let watched = Watched::run(&steps);
+        let held: Vec<_> = watched.account.calls().filter(|call| call.state == CallState::Held).collect();
+        prop_assume!(!held.is_empty());
+        for call in held {
+            let now_ms = watched.now_ms.max(call.lease_ends_ms);
+            let settle = Command::Settle(crate::ledger::Settlement {
+                request_id: call.request_id.clone(),
+                attempt: call.attempt,
+                charge: parts(charge),
+                status: None,
+                usage_missing: false,
+            });
+            let lose = Command::LoseHold { request_id: call.request_id.clone(), charge: charge_lost };
+            let timely = settled_account(watched.account.clone(), &settle, None, now_ms);
+            let late = settled_account(watched.account.clone(), &settle, Some(&lose), now_ms);
+            prop_assert_eq!(timely.packages(), late.packages());
+            prop_assert_eq!(timely.overrun(), late.overrun());
+            let mut expected = timely.call(&call.request_id).unwrap().clone();
+            expected.lost = true;
+            prop_assert_eq!(Some(&expected), late.call(&call.request_id));
+        }
+    }
+
+    #[test]
+    fn of_many_one_unit_calls_exactly_as_many_as_there_are_units_are_admitted(
+        quantities in prop::collection::vec(1..20_i64, 1..6),
+        calls in 0..80_u8,
+    ) {
+        let mut account = Account::default();
+        for (package, quantity) in (0..).zip(&quantities) {
+            account.decide(&Command::Grant(Box::new(prepaid(package, *quantity))), 0).unwrap();
+        }
+        let units: i64 = quantities.iter().sum();
+        let answers: Vec<_> = (0..calls).map(|call| account.decide(&admit(call, 1), 1)).collect();
+        let admitted = answers.iter().filter(|answer| answer.is_ok()).count();
+        prop_assert_eq!(i64::try_from(admitted).unwrap(), units.min(i64::from(calls)));
+        let exhausted = Refusal::Exhausted { needed: parts(1), available: Quantity::ZERO };
+        prop_assert!(answers.iter().skip(admitted).all(|answer| *answer == Err(exhausted.clone())));
+        prop_assert_eq!(account.balance(1).held.parts(), units.min(i64::from(calls)));
+    }
+
+    #[test]
+    fn the_refusal_is_the_first_in_the_contracts_order(packages in prop::collection::vec(any_package(), 0..4), hold in 1..6_i64) {
+        let packages: Vec<Package> = (1..).zip(packages).map(|(number, package)| Package { number, ..package }).collect();
+        let (_, uncovered) = reference::take(&packages, parts(hold), 50);
+        prop_assume!(uncovered > Quantity::ZERO);
+        let expected = Err(reference::refusal(&packages, parts(hold), 50));
+        let mut account = Account::load(packages, Quantity::ZERO, 0);
+        let before = account.clone();
+        prop_assert_eq!(account.decide(&Command::Probe { hold: parts(hold) }, 50), expected.clone());
+        prop_assert_eq!(account.decide(&admit(0, hold), 50), expected);
+        assert_same(&before, &account, "refused");
+        prop_assert!(account.call(&request_id(0)).is_none() && !account.has_changes());
+    }
+
+    #[test]
+    fn releasing_a_hold_leaves_the_account_as_if_it_had_never_been(steps in sequence(), hold in 1..20_i64) {
+        let watched = Watched::run(&steps);
+        let mut account = watched.account.clone();
+        if account.decide(&admit(200, hold), watched.now_ms).is_ok() {
+            account.decide(&settle(200, 1, 0), watched.now_ms).unwrap();
+            prop_assert_eq!(account.packages(), watched.account.packages());
+            prop_assert_eq!(account.call(&request_id(200)).unwrap().state, CallState::Released);
+        }
+    }
+}
+
+/// A package in any standing, before, in or after its time at 50 ms, with little left.
+fn any_package() -> impl Strategy<Value = Package> {
+    let standing = prop_oneof![Just(Standing::Open), Just(Standing::Frozen), Just(Standing::Released)];
+    let expires_at_ms = prop_oneof![Just(None), Just(Some(49)), Just(Some(50)), Just(Some(51))];
+    (standing, 49..=51_i64, expires_at_ms, 0..3_i64, 0..3_i64).prop_map(|(standing, starts_at_ms, expires_at_ms, used, held)| {
+        let mut package = {
+            let mut account = Account::default();
+            account.decide(&Command::Grant(Box::new(prepaid(0, 1))), 0).unwrap();
+            package_numbered(&account, 1).clone()
+        };
+        (package.standing, package.starts_at_ms, package.expires_at_ms) = (standing, starts_at_ms, expires_at_ms);
+        (package.kind, package.granted, package.used, package.held) = (PackageKind::Prepaid, parts(4), parts(used), parts(held));
+        package
+    })
+}
+
+/// The properties above say nothing about what no sequence reaches.
+#[test]
+fn the_sequences_reach_every_kind_of_entry_and_every_refusal() {
+    let mut runner = TestRunner::deterministic();
+    let mut kinds = BTreeSet::new();
+    let mut answers = BTreeSet::new();
+    for _ in 0..40 {
+        let steps = sequence().new_tree(&mut runner).unwrap().current();
+        let watched = Watched::run(&steps);
+        kinds.extend(watched.kinds().iter().copied());
+        answers.extend(watched.history.iter().map(|(_, _, answer)| name_of(answer)));
+    }
+    // A lost hold is charged what it had reserved, so no overrun is ever corrected.
+    let expected: BTreeSet<EntryKind> = EntryKind::ALL.into_iter().filter(|kind| *kind != EntryKind::OverrunCorrect).collect();
+    assert_eq!(kinds, expected);
+    let refusals =
+        ["Exhausted", "Expired", "Frozen", "NoPackage", "InFlight", "Replayed", "Reused", "NotFound", "Conflict", "Invalid"];
+    let outcomes = ["Admissible", "Admitted", "Renewed", "Settled", "AlreadyEnded", "Granted", "Package", "Call"];
+    let expected: BTreeSet<String> = refusals.iter().chain(&outcomes).map(ToString::to_string).collect();
+    assert_eq!(answers, expected);
+}
+
+fn name_of<T: std::fmt::Debug, E: std::fmt::Debug>(answer: &Result<T, E>) -> String {
+    let full = match answer {
+        Ok(outcome) => format!("{outcome:?}"),
+        Err(refusal) => format!("{refusal:?}"),
+    };
+    full.chars().take_while(char::is_ascii_alphanumeric).collect()
+}

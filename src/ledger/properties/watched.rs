@@ -1,0 +1,236 @@
+//! An account under watch: every command it decides is checked against the rules that always hold, and against the reference.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{assert_same, commands::Step, parts, reference};
+use crate::ids::RequestId;
+use crate::ledger::{Account, Admission, CallState, Command, EntryKind, Leg, Outcome, PackageKind, Refusal, Settlement};
+use crate::quantity::Quantity;
+
+/// A command with the time it was decided at and the answer it got.
+pub(super) type Decided = (Command, i64, Result<Outcome, Refusal>);
+
+/// What entries alone say, summed by [`EntryKind::effect`] as they come.
+#[derive(Default)]
+struct Sums {
+    seq: u64,
+    /// `granted`, `held`, `used` by package number.
+    packages: BTreeMap<u32, [i64; 3]>,
+    overrun: i64,
+    /// What each call was charged of packages, net of corrections.
+    charges: BTreeMap<RequestId, i64>,
+    refunds: BTreeMap<RequestId, i64>,
+    /// What each call was charged of each package and not refunded.
+    kept: BTreeMap<(RequestId, u32), i64>,
+    kinds: BTreeSet<EntryKind>,
+}
+
+#[derive(Default)]
+pub(super) struct Watched {
+    pub(super) account: Account,
+    pub(super) now_ms: i64,
+    pub(super) history: Vec<Decided>,
+    sums: Sums,
+}
+
+impl Watched {
+    pub(super) fn run(steps: &[Step]) -> Self {
+        let mut watched = Self { now_ms: 1_000, ..Self::default() };
+        for step in steps {
+            watched.now_ms += step.advance_ms;
+            let command = step.command(&watched.account, watched.now_ms);
+            watched.decide(&command);
+        }
+        watched
+    }
+
+    pub(super) fn kinds(&self) -> &BTreeSet<EntryKind> {
+        &self.sums.kinds
+    }
+
+    pub(super) fn decide(&mut self, command: &Command) {
+        let before = self.account.clone();
+        let result = self.account.decide(command, self.now_ms);
+        let what = format!("{command:?} -> {result:?}");
+        match &result {
+            Err(_) => {
+                assert_same(&before, &self.account, &what);
+                assert!(!self.account.has_changes(), "{what}: a refusal changed something");
+            }
+            Ok(_) => self.check_repeat(command, &what),
+        }
+        self.check_answer(&before, command, &result, &what);
+        self.take_entries(&what);
+        self.check_balance(&what);
+        self.check_calls(&what);
+        self.history.push((command.clone(), self.now_ms, result));
+    }
+
+    /// Everything but an admission (which a replay counts) changes nothing when it is decided again, now or much later.
+    fn check_repeat(&self, command: &Command, what: &str) {
+        if matches!(command, Command::Admit { .. }) {
+            return;
+        }
+        let mut again = self.account.clone();
+        again.take_changes();
+        // Another time may be the end of another lease, or of a package.
+        let depends_on_time = matches!(command, Command::LoseHold { .. } | Command::Probe { .. });
+        let later_ms = self.now_ms + if depends_on_time { 0 } else { 7 };
+        // A renewal that repeats writes the same lease again; it may write nothing else.
+        again.decide(command, later_ms).unwrap_or_else(|refusal| panic!("{what}: refused when repeated: {refusal:?}"));
+        assert_same(&self.account, &again, &format!("{what}: repeated"));
+        if !matches!(command, Command::Renew { .. }) {
+            assert!(!again.has_changes(), "{what}: repeated, it has something to write");
+        }
+    }
+
+    /// Settles, grants and corrections that arrive once more at the end, however much happened since, change nothing.
+    pub(super) fn check_late_repeats(&mut self) {
+        for (command, _, result) in &self.history {
+            let is_repeatable = match command {
+                Command::Settle(_) => *result == Ok(Outcome::Settled),
+                Command::Grant(_) | Command::Adjust { .. } | Command::Refund { .. } => result.is_ok(),
+                _ => false,
+            };
+            if is_repeatable {
+                let mut again = self.account.clone();
+                again.decide(command, self.now_ms).unwrap();
+                assert!(!again.has_changes(), "{command:?}: repeated at the end, it has something to write");
+                assert_same(&self.account, &again, "repeated at the end");
+            }
+        }
+    }
+
+    fn check_answer(&self, before: &Account, command: &Command, result: &Result<Outcome, Refusal>, what: &str) {
+        match command {
+            Command::Admit { request_id, hold, .. } => {
+                let expected = reference::admission(before, command, self.now_ms);
+                assert_eq!(*result, expected.clone().map(|(outcome, _)| outcome), "{what}");
+                if let Ok((outcome, legs)) = expected {
+                    let call = self.account.call(request_id).unwrap();
+                    assert_eq!(call.legs, legs, "{what}");
+                    let is_new = outcome != Outcome::Admitted(Admission::Replay);
+                    let is_limited = !before.balance(self.now_ms).is_unmetered;
+                    let available = reference::available(before.packages(), self.now_ms);
+                    assert!(!is_new || !is_limited || *hold <= available, "{what}: above the available {available}");
+                }
+            }
+            Command::Probe { hold } => {
+                let expected = match reference::take(before.packages(), *hold, self.now_ms) {
+                    (_, Quantity::ZERO) => Ok(Outcome::Admissible),
+                    _ => Err(reference::refusal(before.packages(), *hold, self.now_ms)),
+                };
+                assert_eq!(*result, expected, "{what}");
+            }
+            Command::Settle(settlement) => self.check_settle(before, settlement, result, what),
+            Command::LoseHold { request_id, charge } => {
+                let lost =
+                    before.call(request_id).filter(|call| call.state == CallState::Held && call.lease_ends_ms <= self.now_ms);
+                assert_eq!(*result == Ok(Outcome::Settled), lost.is_some(), "{what}");
+                if let Some(held) = lost {
+                    let call = self.account.call(request_id).unwrap();
+                    let cost = if *charge { held.hold } else { Quantity::ZERO };
+                    assert_eq!((call.charge, call.overrun, call.lost), (cost, Quantity::ZERO, true), "{what}");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn check_settle(&self, before: &Account, settlement: &Settlement, result: &Result<Outcome, Refusal>, what: &str) {
+        let Some(known) = before.call(&settlement.request_id) else {
+            assert_eq!(*result, Err(Refusal::NotFound), "{what}");
+            return;
+        };
+        if known.attempt != settlement.attempt || (known.state != CallState::Held && (known.is_final || !known.lost)) {
+            assert_eq!(*result, Ok(Outcome::AlreadyEnded), "{what}");
+            assert_same(before, &self.account, what);
+            return;
+        }
+        assert_eq!(*result, Ok(Outcome::Settled), "{what}");
+        let call = self.account.call(&settlement.request_id).unwrap();
+        let cost = settlement.charge.max(known.refunded);
+        assert_eq!(call.charge.parts() + call.overrun.parts(), cost.parts(), "{what}");
+        if known.state == CallState::Held {
+            let (legs, overrun) = reference::settled(before, &known.legs, settlement.charge, self.now_ms);
+            assert_eq!((&call.legs, call.overrun), (&legs, overrun), "{what}");
+        }
+    }
+
+    fn take_entries(&mut self, what: &str) {
+        for entry in self.account.take_changes().entries {
+            self.sums.seq += 1;
+            assert_eq!(entry.seq, self.sums.seq, "{what}: a gap");
+            assert_eq!(entry.at_ms, self.now_ms, "{what}");
+            self.sums.kinds.insert(entry.kind);
+            let [granted, held, used, overrun] =
+                entry.kind.effect().map(|direction| i64::from(direction) * entry.quantity.parts());
+            let package = self.sums.packages.entry(entry.package_number).or_default();
+            *package = [package[0] + granted, package[1] + held, package[2] + used];
+            self.sums.overrun += overrun;
+            let Some(request_id) = entry.request_id else { continue };
+            let moved = match entry.kind {
+                EntryKind::Refund => self.sums.refunds.entry(request_id.clone()),
+                _ => self.sums.charges.entry(request_id.clone()),
+            };
+            *moved.or_default() += if entry.kind == EntryKind::Refund { -used } else { used };
+            *self.sums.kept.entry((request_id, entry.package_number)).or_default() += used;
+        }
+        assert!(!self.account.has_changes());
+    }
+
+    /// Counters are the sums of entries, none is negative, and what live calls hold is what packages say is held.
+    fn check_balance(&self, what: &str) {
+        let mut held_legs: BTreeMap<u32, i64> = BTreeMap::new();
+        let live = self.account.calls().filter(|call| call.state == CallState::Held);
+        for leg in live.flat_map(|call| &call.legs) {
+            *held_legs.entry(leg.package_number).or_default() += leg.quantity.parts();
+        }
+        for package in self.account.packages() {
+            let counters = [package.granted.parts(), package.held.parts(), package.used.parts()];
+            assert_eq!(self.sums.packages.get(&package.number), Some(&counters), "{what}: package {}", package.number);
+            assert!(counters.iter().all(|counter| *counter >= 0), "{what}");
+            assert_eq!(
+                held_legs.remove(&package.number).unwrap_or(0),
+                package.held.parts(),
+                "{what}: package {}",
+                package.number
+            );
+            if package.kind == PackageKind::Prepaid {
+                let [granted, held, used] = counters;
+                assert!(used + held <= granted, "{what}: {package:?}");
+                assert_eq!(granted, used + held + package.free().parts(), "{what}: {package:?}");
+            }
+        }
+        assert!(held_legs.is_empty(), "{what}: holds of no package {held_legs:?}");
+        assert_eq!(self.sums.overrun, self.account.overrun().parts(), "{what}");
+        assert_eq!(self.sums.seq, self.account.entry_count(), "{what}");
+        let balance = self.account.balance(self.now_ms);
+        assert_eq!(balance.available, reference::available(self.account.packages(), self.now_ms), "{what}");
+        let usable = self.account.packages().iter().filter(|package| reference::is_usable(package, self.now_ms));
+        let prepaid = usable.filter(|package| package.kind == PackageKind::Prepaid);
+        let remaining: i64 = prepaid.map(|package| package.granted.parts() - package.used.parts()).sum();
+        assert_eq!(balance.remaining.parts(), remaining, "{what}");
+    }
+
+    /// A call's own numbers are what its entries say: no attempt, repeat or replay of it was charged besides.
+    fn check_calls(&self, what: &str) {
+        for call in self.account.calls() {
+            let what = format!("{what}: {call:?}");
+            let sum = parts(call.legs.iter().map(|leg: &Leg| leg.quantity.parts()).sum());
+            let charged = self.sums.charges.get(&call.request_id).copied().unwrap_or(0);
+            assert_eq!(charged, call.charge.parts(), "{what}");
+            assert_eq!(self.sums.refunds.get(&call.request_id).copied().unwrap_or(0), call.refunded.parts(), "{what}");
+            assert!(call.refunded <= call.charge, "{what}");
+            let is_free = call.charge.is_zero() && call.overrun.is_zero();
+            match call.state {
+                CallState::Held => assert!(is_free && sum == call.hold, "{what}"),
+                CallState::Settled => assert!(!is_free && sum == call.charge, "{what}"),
+                CallState::Released => assert!(is_free, "{what}"),
+            }
+        }
+        for (of, kept) in &self.sums.kept {
+            assert!(*kept >= 0, "{what}: {of:?} got back more than it was charged");
+        }
+    }
+}
