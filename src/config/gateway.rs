@@ -8,9 +8,6 @@ use super::types::{Durability, Gateway, LostHold, MissingRequestId};
 const KEYS: Keys =
     Keys::known(&["admin_token", "read_token", "missing_request_id", "hold_lease", "lost_hold", "keep_calls", "durability"]);
 
-const SECOND_MS: i64 = 1_000;
-const DAY_MS: i64 = 86_400_000;
-
 /// Reads `[gateway]` from the top of the configuration.
 pub(super) fn read(root: &Section<'_>, secrets: Secrets<'_>, warnings: &mut Vec<String>) -> Result<Gateway, ConfigError> {
     let Some(section) = root.section("gateway", KEYS)? else {
@@ -36,9 +33,9 @@ pub(super) fn read(root: &Section<'_>, secrets: Secrets<'_>, warnings: &mut Vec<
         admin_token,
         read_token,
         missing_request_id: section.choice("missing_request_id", MissingRequestId::Generate, &missing)?,
-        hold_lease_ms: section.duration_ms("hold_lease", "30s", SECOND_MS..=DAY_MS)?,
+        hold_lease_ms: section.duration_ms("hold_lease", "30s", "1s", "24h")?,
         lost_hold: section.choice("lost_hold", LostHold::Charge, &lost)?,
-        keep_calls_ms: section.duration_ms("keep_calls", "90d", 30 * DAY_MS..=3660 * DAY_MS)?,
+        keep_calls_ms: section.duration_ms("keep_calls", "90d", "30d", "3660d")?,
         durability: section.choice("durability", Durability::Power, &durability)?,
     })
 }

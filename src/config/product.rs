@@ -30,9 +30,6 @@ const KEYS: Keys = Keys {
     unavailable: &["alerts"],
 };
 
-const MIB: i64 = 1 << 20;
-const TIB: i64 = 1 << 40;
-
 /// The most headers that a product sets.
 const BACKEND_HEADERS_MAX: usize = 32;
 
@@ -59,15 +56,15 @@ pub(super) fn read(
         id,
         route,
         backend: backend(&section)?,
-        timeout_ms: section.duration_ms("timeout", "30s", 1..=300_000)?,
-        idle_timeout_ms: section.duration_ms("idle_timeout", "60s", 1..=86_400_000)?,
+        timeout_ms: section.duration_ms("timeout", "30s", "1ms", "300s")?,
+        idle_timeout_ms: section.duration_ms("idle_timeout", "60s", "1ms", "24h")?,
         exhausted_status: section.integer("exhausted_status", 402, "402, 403, 429", |status| match status {
             402 => Some(402),
             403 => Some(403),
             429 => Some(429),
             _ => None,
         })?,
-        max_request_body_bytes: section.size_bytes("max_request_body", MIB, 1..=TIB)?.unsigned_abs(),
+        max_request_body_bytes: section.size_bytes("max_request_body", "1 MiB", "1 B", "1 TiB")?,
         replay_limit: section.integer("replay_limit", 1, "a whole number from 0 to 1000000", |limit| {
             u32::try_from(limit).ok().filter(|limit| *limit <= REPLAY_LIMIT_MAX)
         })?,
@@ -93,8 +90,8 @@ fn backend(section: &Section<'_>) -> Result<Backend, ConfigError> {
 /// `drain` is about learning the usage after the caller has left: calls that cost one unit whatever is in them have no use for it, and it is checked all the same.
 fn check_drain(section: &Section<'_>) -> Result<(), ConfigError> {
     if let Some(drain) = section.section("drain", Keys::known(&["bytes", "time"]))? {
-        drain.size_bytes("bytes", MIB, 0..=1 << 30)?;
-        drain.duration_ms("time", "30s", 0..=3_600_000)?;
+        drain.size_bytes("bytes", "1 MiB", "0", "1 GiB")?;
+        drain.duration_ms("time", "30s", "0s", "1h")?;
     }
     Ok(())
 }

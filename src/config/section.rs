@@ -1,6 +1,6 @@
 //! One table of the configuration with its path: reads keys as checked values, and knows how to name them when they are refused.
 
-use std::ops::RangeInclusive;
+use std::borrow::Cow;
 
 use toml::{Table, Value};
 
@@ -143,27 +143,23 @@ impl<'t> Section<'t> {
         })
     }
 
-    /// A duration within bounds, in milliseconds.
-    pub(super) fn duration_ms(&self, name: &str, default: &str, bounds: RangeInclusive<i64>) -> Result<i64, ConfigError> {
+    /// A duration within bounds, in milliseconds. Bounds are written like values, so that a refusal shows them as people write them.
+    pub(super) fn duration_ms(&self, name: &str, default: &str, least: &str, most: &str) -> Result<i64, ConfigError> {
         let text = self.text(name, units::DURATION_ACCEPTED)?.unwrap_or(default);
-        units::duration_ms(text).filter(|duration_ms| bounds.contains(duration_ms)).ok_or_else(|| {
-            let (least, most) = (units::duration_text(*bounds.start()), units::duration_text(*bounds.end()));
-            self.invalid(name, format!("{}, from \"{least}\" to \"{most}\"", units::DURATION_ACCEPTED))
-        })
+        within(units::duration_ms, text, least, most)
+            .ok_or_else(|| self.invalid(name, format!("{}, from \"{least}\" to \"{most}\"", units::DURATION_ACCEPTED)))
     }
 
     /// A size within bounds, in bytes.
-    pub(super) fn size_bytes(&self, name: &str, default: i64, bounds: RangeInclusive<i64>) -> Result<i64, ConfigError> {
-        let size = match self.get(name) {
-            None => Some(default),
-            Some(Value::Integer(bytes)) => Some(*bytes),
-            Some(Value::String(text)) => units::size_bytes(text),
+    pub(super) fn size_bytes(&self, name: &str, default: &str, least: &str, most: &str) -> Result<u64, ConfigError> {
+        let text = match self.get(name) {
+            None => Some(Cow::Borrowed(default)),
+            Some(Value::Integer(size_bytes)) => Some(Cow::Owned(size_bytes.to_string())),
+            Some(Value::String(text)) => Some(Cow::Borrowed(text.as_str())),
             Some(_) => None,
         };
-        size.filter(|size_bytes| bounds.contains(size_bytes)).ok_or_else(|| {
-            let (least, most) = (units::size_text(*bounds.start()), units::size_text(*bounds.end()));
-            self.invalid(name, format!("{}, from \"{least}\" to \"{most}\"", units::SIZE_ACCEPTED))
-        })
+        text.and_then(|text| within(units::size_bytes, &text, least, most))
+            .ok_or_else(|| self.invalid(name, format!("{}, from \"{least}\" to \"{most}\"", units::SIZE_ACCEPTED)))
     }
 
     /// A whole number that `convert` takes.
@@ -177,6 +173,12 @@ impl<'t> Section<'t> {
         let Some(value) = self.get(name) else { return Ok(default) };
         value.as_integer().and_then(convert).ok_or_else(|| self.invalid(name, accepted))
     }
+}
+
+/// What `read` makes of `text`, if it is within bounds that are written the same way.
+fn within<T: PartialOrd>(read: fn(&str) -> Option<T>, text: &str, least: &str, most: &str) -> Option<T> {
+    let (value, least, most) = (read(text)?, read(least)?, read(most)?);
+    (least..=most).contains(&value).then_some(value)
 }
 
 /// A value as a refusal quotes it: on one line, and cut where it is long.

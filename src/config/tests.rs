@@ -125,7 +125,11 @@ fn a_wrong_value_is_refused_with_its_key_the_value_and_what_is_accepted() {
         ("lost_hold = \"keep\"", "", "gateway.lost_hold: \"keep\" is not accepted; accepted: \"charge\", \"release\""),
         ("durability = true", "", "gateway.durability: true is not accepted; accepted: \"power\", \"process\""),
         ("missing_request_id = \"\"", "", "gateway.missing_request_id: \"\" is not accepted; accepted: \"generate\", \"reject\""),
-        ("", "timeout = \"301s\"", "product[\"translate\"].timeout: \"301s\" is not accepted"),
+        (
+            "",
+            "timeout = \"301s\"",
+            "product[\"translate\"].timeout: \"301s\" is not accepted; accepted: a duration such as \"250ms\", \"30s\", \"15m\", \"24h\" or \"30d\", from \"1ms\" to \"300s\"",
+        ),
         ("", "timeout = \"0s\"", "product[\"translate\"].timeout: \"0s\" is not accepted"),
         ("", "idle_timeout = \"never\"", "product[\"translate\"].idle_timeout: \"never\" is not accepted"),
         ("", "exhausted_status = 404", "product[\"translate\"].exhausted_status: 404 is not accepted; accepted: 402, 403, 429"),
@@ -310,4 +314,24 @@ fn a_text_that_is_not_toml_or_too_long_is_refused_without_its_content() {
     assert!(refusal("a = 1\n[gateway]\nadmin_token = s3cret\n").starts_with("line 3: "));
     assert_eq!(refusal(&"#".repeat((1 << 20) + 1)), "the configuration is longer than 1048576 bytes");
     assert!(refusal(&with("", &format!("timeout = \"{}\"", "x".repeat(500)))).len() < 400);
+}
+
+#[test]
+fn the_configuration_that_is_shipped_and_its_defaults_written_out_are_accepted() {
+    let shipped = include_str!("../../tollgate.toml");
+    let config = checked(shipped);
+    assert_eq!(config.products[0].route.as_str(), "/translate");
+    let is_key = |line: &&str| {
+        line.strip_prefix("# ").is_some_and(|line| line.split_once(" = ").is_some_and(|(key, _)| !key.contains([' ', '='])))
+    };
+    let defaults: Vec<_> = shipped.lines().filter(is_key).collect();
+    assert_eq!(defaults.len(), 14, "{defaults:?}");
+    let written_out: String =
+        shipped.lines().map(|line| if is_key(&line) { &line[2..] } else { line }).collect::<Vec<_>>().join("\n");
+    let (implied, explicit) = (config, checked(&written_out));
+    // The one commented key that is an example and no default.
+    assert_eq!(explicit.products[0].backend_headers.len(), 1);
+    let mut products = explicit.products;
+    products[0].backend_headers.clear();
+    assert_eq!(format!("{:?}{:?}", implied.gateway, implied.products), format!("{:?}{products:?}", explicit.gateway));
 }
