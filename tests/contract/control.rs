@@ -166,6 +166,8 @@ async fn metrics_are_prometheus_text_and_count_calls(suite: Arc<Suite>) {
 
 async fn metrics_tell_no_secrets(suite: Arc<Suite>) {
     let gateway = suite.gateway().await;
-    let metrics = gateway.control("GET", "/metrics").send().await.text();
+    let reply = gateway.control("GET", "/metrics").send().await;
+    reply.assert_ok();
+    let metrics = reply.text();
     assert!(!metrics.contains("contract-"), "{metrics}");
 }
