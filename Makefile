@@ -1,0 +1,23 @@
+# Every command works on a fresh Debian or Ubuntu machine with rustup, make, a C compiler, Node and apt.
+.PHONY: help run build test bench fmt clean
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+run: ## Install what is missing, build, and serve a demo on 127.0.0.1:3000 (PORT=3001 make run for another port)
+	@scripts/run
+
+build: ## All release artefacts: the component and the runner
+	@scripts/build
+
+test: ## Everything that must hold
+	@scripts/test
+
+bench: ## Calls per second of the metered path beside plain forwarding (BENCH="--rounds 3 --seconds 2")
+	@scripts/bench $(BENCH)
+
+fmt: ## Format the sources
+	@cargo fmt --all
+
+clean: ## Remove what was built
+	@rm -rf target
