@@ -71,19 +71,18 @@ impl Account {
         close(call, now_ms);
     }
 
-    /// The real cost of a call that had been given up on replaces what was charged for it then.
+    /// The real cost of a call that had been given up on replaces what was charged for it then. What people gave back stays given back: the charge does
+    /// not go below it.
     fn correct(&mut self, call: &mut Call, cost: Quantity, now_ms: i64) {
-        // What people gave back stays given back, so the charge cannot go below it.
-        let target = cost.max(call.refunded);
         let charged = call.charge.saturating_add(call.overrun);
-        if target >= charged {
-            let mut more = target.saturating_sub(charged);
+        if cost >= charged {
+            let mut more = cost.saturating_sub(charged);
             if call.state == CallState::Released {
                 more = self.charge_freed(call, more, now_ms);
             }
             self.charge_more(call, more, now_ms);
         } else {
-            self.charge_less(call, charged.saturating_sub(target), now_ms);
+            self.charge_less(call, charged.saturating_sub(cost), now_ms);
         }
         close(call, now_ms);
     }
