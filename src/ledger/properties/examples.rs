@@ -59,6 +59,24 @@ fn a_hold_spans_packages_in_burn_down_order() {
 }
 
 #[test]
+fn burn_down_goes_by_priority_then_expiry_then_creation_then_name() {
+    let mut account = Account::default();
+    let mut grant_at = |now_ms, package, priority, expires_at_ms| {
+        let grant = Grant { priority, expires_at_ms, ..prepaid(package, 1) };
+        account.decide(&Command::Grant(Box::new(grant)), now_ms).unwrap();
+    };
+    grant_at(2, 1, 1, None);
+    grant_at(1, 4, 1, None);
+    grant_at(1, 3, 1, None);
+    grant_at(3, 2, 1, Some(90));
+    grant_at(3, 5, 0, None);
+    let order: Vec<&str> = account.packages().iter().map(|package| package.id.as_str()).collect();
+    assert_eq!(order, ["package-5", "package-2", "package-3", "package-4", "package-1"]);
+    account.decide(&admit(1, 2), 4).unwrap();
+    assert_eq!(call_of(&account, 1).legs, [leg(5, 1), leg(4, 1)]);
+}
+
+#[test]
 fn unmetered_packages_are_burned_last_and_never_run_out() {
     let mut account = account_of(&[3]);
     grant(&mut account, Grant { kind: PackageKind::Unmetered, quantity: Quantity::ZERO, priority: -1, ..prepaid(9, 0) });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::watched::Decided;
+use super::commands::Decided;
 use crate::ids::RequestId;
 use crate::ledger::{
     Account, Call, Changes, Command, Correction, CorrectionKey, CorrectionTarget, Entry, Event, Outcome, Package, Refusal,

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{assert_same, commands::Step, parts, reference};
+use super::commands::{Decided, START_MS, Step};
+use super::{assert_same, parts, reference};
 use crate::ids::RequestId;
-use crate::ledger::{Account, Admission, CallState, Command, EntryKind, Leg, Outcome, PackageKind, Refusal, Settlement};
+use crate::ledger::{
+    Account, Admission, Call, CallState, Command, EntryKind, Grant, Leg, Outcome, Package, PackageChange, PackageKind, Refusal,
+    Settlement, Standing,
+};
 use crate::quantity::Quantity;
-
-/// A command with the time it was decided at and the answer it got.
-pub(super) type Decided = (Command, i64, Result<Outcome, Refusal>);
 
 /// What entries alone say, summed by [`EntryKind::effect`] as they come.
 #[derive(Default)]
@@ -27,15 +28,15 @@ struct Sums {
 
 #[derive(Default)]
 pub(super) struct Watched {
-    pub(super) account: Account,
-    pub(super) now_ms: i64,
+    account: Account,
+    now_ms: i64,
     pub(super) history: Vec<Decided>,
     sums: Sums,
 }
 
 impl Watched {
     pub(super) fn run(steps: &[Step]) -> Self {
-        let mut watched = Self { now_ms: 1_000, ..Self::default() };
+        let mut watched = Self { now_ms: START_MS, ..Self::default() };
         for step in steps {
             watched.now_ms += step.advance_ms;
             let command = step.command(&watched.account, watched.now_ms);
@@ -113,6 +114,12 @@ impl Watched {
                     let is_limited = !before.balance(self.now_ms).is_unmetered;
                     let available = reference::available(before.packages(), self.now_ms);
                     assert!(!is_new || !is_limited || *hold <= available, "{what}: above the available {available}");
+                    let is_blank =
+                        call.status.is_none() && call.replays == 0 && !call.lost && !call.is_final && !call.usage_missing;
+                    assert!(
+                        !is_new || (is_blank && call.created_at_ms == self.now_ms),
+                        "{what}: {call:?} keeps something of an earlier attempt"
+                    );
                 }
             }
             Command::Probe { hold } => {
@@ -133,7 +140,60 @@ impl Watched {
                     assert_eq!((call.charge, call.overrun, call.lost), (cost, Quantity::ZERO, true), "{what}");
                 }
             }
+            Command::Renew { request_id, attempt, lease_ends_ms } => {
+                let Some(known) = before.call(request_id) else {
+                    assert_eq!(*result, Err(Refusal::NotFound), "{what}");
+                    return;
+                };
+                let is_alive = known.state == CallState::Held && known.attempt == *attempt;
+                assert_eq!(*result, Ok(if is_alive { Outcome::Renewed } else { Outcome::AlreadyEnded }), "{what}");
+                let lease_ends_ms = if is_alive { known.lease_ends_ms.max(*lease_ends_ms) } else { known.lease_ends_ms };
+                let expected = Call { lease_ends_ms, ..known.clone() };
+                assert_eq!(self.account.call(request_id), Some(&expected), "{what}");
+            }
+            Command::Grant(grant) => self.check_grant(grant, result, what),
+            Command::Change { package_id, change } => {
+                let known = before.packages().iter().find(|package| package.id == *package_id);
+                self.check_change(known, *change, result, what);
+            }
             _ => {}
+        }
+    }
+
+    fn check_grant(&self, grant: &Grant, result: &Result<Outcome, Refusal>, what: &str) {
+        let granted = self.history.iter().find_map(|(command, _, result)| match (command, result) {
+            (Command::Grant(known), Ok(_)) if known.package_id == grant.package_id => Some(&**known),
+            _ => None,
+        });
+        let is_other = granted.is_some_and(|known| known != grant);
+        assert_eq!(matches!(result, Err(Refusal::Conflict(_))), is_other, "{what}");
+        assert_eq!(matches!(result, Ok(Outcome::Package(_))), granted.is_some() && !is_other, "{what}");
+    }
+
+    fn check_change(&self, known: Option<&Package>, change: PackageChange, result: &Result<Outcome, Refusal>, what: &str) {
+        let Some(known) = known else {
+            assert_eq!(*result, Err(Refusal::NotFound), "{what}");
+            return;
+        };
+        let mut expected = known.clone();
+        match change {
+            PackageChange::Freeze => expected.standing = Standing::Frozen,
+            PackageChange::Unfreeze => expected.standing = Standing::Open,
+            PackageChange::Release => expected.standing = Standing::Released,
+            PackageChange::Reschedule { expires_at_ms, priority } => {
+                expected.expires_at_ms = expires_at_ms.unwrap_or(known.expires_at_ms);
+                expected.priority = priority.unwrap_or(known.priority);
+            }
+        }
+        let is_gone = known.standing == Standing::Released && change != PackageChange::Release;
+        let never_starts = expected.expires_at_ms.is_some_and(|at| at <= expected.starts_at_ms);
+        match result {
+            Err(refusal) if is_gone => assert!(matches!(refusal, Refusal::Conflict(_)), "{what}"),
+            Err(refusal) => assert!(never_starts && matches!(refusal, Refusal::Invalid(_)), "{what}"),
+            Ok(_) => {
+                assert!(!is_gone, "{what}: a released package is released for ever");
+                assert_eq!(self.account.package(known.number), Some(&expected), "{what}");
+            }
         }
     }
 
@@ -151,6 +211,7 @@ impl Watched {
         let call = self.account.call(&settlement.request_id).unwrap();
         let cost = settlement.charge.max(known.refunded);
         assert_eq!(call.charge.parts() + call.overrun.parts(), cost.parts(), "{what}");
+        assert_eq!((call.status, call.usage_missing), (settlement.status, settlement.usage_missing), "{what}");
         if known.state == CallState::Held {
             let (legs, overrun) = reference::settled(before, &known.legs, settlement.charge, self.now_ms);
             assert_eq!((&call.legs, call.overrun), (&legs, overrun), "{what}");
