@@ -59,7 +59,8 @@ fn take_versions(resolve: &mut Resolve, component: &[u8]) -> Result<(), CheckErr
         return Err(CheckError::Component("it is an interface package".into()));
     };
     for (_, package) in resolve.packages.iter_mut() {
-        let compatible = built.packages.iter().map(|(_, theirs)| &theirs.name).find(|theirs| is_compatible(theirs, &package.name));
+        let compatible =
+            built.packages.iter().map(|(_, theirs)| &theirs.name).find(|theirs| is_compatible(theirs, &package.name));
         if let Some(theirs) = compatible {
             package.name = theirs.clone();
         }

@@ -1,0 +1,124 @@
+//! The components under test: the one that only forwards and the metered one, on the bundled runner or on Spin.
+//!
+//! A metered gateway is set up through the control API alone, and asked at the end whether it charged what the callers saw.
+
+use crate::error::BenchError;
+use crate::http;
+use crate::load::customer_id;
+use crate::process::{Process, free_address};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How many customers share the calls.
+pub(crate) const CUSTOMERS: u64 = 100;
+const TOKEN: &str = "bench-token";
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+/// More pages than 100 customers can have.
+const AUDIT_PAGE_LIMIT: usize = 1000;
+
+/// What runs the component.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edge {
+    Runner,
+    Spin,
+}
+
+/// A started component; it ends when dropped.
+pub(crate) struct Gateway {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    _process: Process,
+}
+
+fn start(edge: Edge, name: &str, manifest: &str, variables: &[String], work: &Path) -> Result<Gateway, BenchError> {
+    let mut command = Command::new(if edge == Edge::Spin { "spin" } else { "target/release/tollgate-host" });
+    let asked = if edge == Edge::Spin { free_address()?.to_string() } else { "127.0.0.1:0".into() };
+    command.args(["up", "--listen", &asked, "--from", manifest, "--state-dir"]).arg(work.join(name));
+    command.args(variables.iter().flat_map(|variable| ["--variable", variable.as_str()]));
+    let (process, address) = Process::serving(name, command, work)?;
+    Ok(Gateway { name: name.to_owned(), address, _process: process })
+}
+
+/// Starts the component that only forwards.
+pub(crate) fn forward(edge: Edge, name: &str, backend: SocketAddr, work: &Path) -> Result<Gateway, BenchError> {
+    start(edge, name, "bench/forward/spin.toml", &[format!("backend=http://{backend}")], work)
+}
+
+/// Starts the metered component with funded customers.
+pub(crate) async fn metered(
+    edge: Edge,
+    name: &str,
+    durability: &str,
+    backend: SocketAddr,
+    work: &Path,
+) -> Result<Gateway, BenchError> {
+    let config = work.join(format!("{name}.toml"));
+    let text = format!(
+        "[gateway]\nadmin_token = {{ secret = \"admin_token\" }}\ndurability = \"{durability}\"\n\n[[product]]\nid = \"translate\"\n\
+         route = \"/translate\"\nbackend = \"http://{backend}\"\ncaller = {{ kind = \"none\" }}\nmeter = {{ unit = \"call\" }}\n"
+    );
+    std::fs::write(&config, text).map_err(|error| BenchError::Io("a config file", error))?;
+    let variables = [format!("config=@{}", config.display()), format!("admin_token={TOKEN}")];
+    let gateway = start(edge, name, "spin.toml", &variables, work)?;
+    for n in 0..CUSTOMERS {
+        let customer = customer_id(n);
+        let package = json!({ "customer_id": customer, "product_id": "translate", "quantity": "1000000000" });
+        gateway.control("PUT", &format!("/packages/{customer}-package"), &package.to_string()).await?;
+    }
+    Ok(gateway)
+}
+
+impl Gateway {
+    async fn control(&self, method: &str, path: &str, body: &str) -> Result<Value, BenchError> {
+        let wrong = |what: String| BenchError::WrongReply { name: self.name.clone(), what: format!("{method} {path}: {what}") };
+        let reply = http::once(self.address, method, &format!("/_tollgate/v1{path}"), TOKEN, body).await;
+        let (status, body) = reply.map_err(|error| wrong(error.to_string()))?;
+        if !(200..300).contains(&status) {
+            return Err(wrong(format!("{status} {}", String::from_utf8_lossy(&body))));
+        }
+        serde_json::from_slice(&body).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// Whole units charged so far to all customers.
+    async fn charged(&self) -> Result<u64, BenchError> {
+        let mut sum = 0;
+        for n in 0..CUSTOMERS {
+            let balance = self.control("GET", &format!("/customers/{}/balance", customer_id(n)), "").await?;
+            let products = balance.get("products").and_then(Value::as_array).into_iter().flatten();
+            let used = products.filter_map(|product| product.get("used")?.as_str()?.parse::<u64>().ok());
+            sum += used.sum::<u64>();
+        }
+        Ok(sum)
+    }
+
+    /// Checks that every reply was charged once and nothing else was, and that the ledger's entries say the same.
+    pub(crate) async fn check_charges(&self, replies: u64) -> Result<(), BenchError> {
+        let unbalanced = |what: String| BenchError::Unbalanced { name: self.name.clone(), what };
+        let begin = Instant::now();
+        // A settle may follow its reply.
+        loop {
+            let charged = self.charged().await?;
+            if charged == replies {
+                break;
+            }
+            if begin.elapsed() > SETTLE_LIMIT {
+                return Err(unbalanced(format!("{replies} replies, {charged} charged")));
+            }
+        }
+        let mut cursor = String::new();
+        for _ in 0..AUDIT_PAGE_LIMIT {
+            let audit = self.control("GET", &format!("/audit{cursor}"), "").await?;
+            if audit.get("balanced") != Some(&Value::Bool(true)) {
+                return Err(unbalanced(audit.to_string()));
+            }
+            match audit.get("next_cursor").and_then(Value::as_str) {
+                Some(next) => cursor = format!("?cursor={next}"),
+                None => return Ok(()),
+            }
+        }
+        Err(unbalanced("the audit does not end".into()))
+    }
+}
