@@ -150,9 +150,10 @@ async fn run() -> Result<(), BenchError> {
     let work =
         tempfile::Builder::new().prefix("bench-").tempdir_in("target").map_err(|error| BenchError::Io("target/", error))?;
     let path = work.path().canonicalize().map_err(|error| BenchError::Io("target/", error))?;
-    let bench = Bench::start(&args, &path).await?;
+    let measured = async { Bench::start(&args, &path).await?.measure(&args).await };
+    // Leaving ends every server that was started; they would not hear of Ctrl-C themselves.
     let all = tokio::select! {
-        measured = bench.measure(&args) => measured?,
+        measured = measured => measured?,
         _ = tokio::signal::ctrl_c() => return Err(BenchError::Interrupted),
     };
     let missed = report::print(&all);
