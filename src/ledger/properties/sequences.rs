@@ -111,14 +111,15 @@ proptest! {
 fn any_package() -> impl Strategy<Value = Package> {
     let standing = prop_oneof![Just(Standing::Open), Just(Standing::Frozen), Just(Standing::Released)];
     let expires_at_ms = prop_oneof![Just(None), Just(Some(49)), Just(Some(50)), Just(Some(51))];
-    (standing, 49..=51_i64, expires_at_ms, 0..3_i64, 0..3_i64).prop_map(|(standing, starts_at_ms, expires_at_ms, used, held)| {
+    (standing, 49..=51_i64, expires_at_ms, 0..=4_i64, 0..3_i64).prop_map(|(standing, starts_at_ms, expires_at_ms, used, held)| {
         let mut package = {
             let mut account = Account::default();
             account.decide(&Command::Grant(Box::new(prepaid(0, 1))), 0).unwrap();
             package_numbered(&account, 1).clone()
         };
         (package.standing, package.starts_at_ms, package.expires_at_ms) = (standing, starts_at_ms, expires_at_ms);
-        (package.kind, package.granted, package.used, package.held) = (PackageKind::Prepaid, parts(4), parts(used), parts(held));
+        (package.kind, package.granted, package.used, package.held) =
+            (PackageKind::Prepaid, parts(4), parts(used), parts(held.min(4 - used)));
         package
     })
 }
