@@ -6,7 +6,7 @@ use crate::ids::ProductId;
 use crate::quantity::Quantity;
 
 /// Upper bounds of the latency histograms' buckets, in microseconds, with their label.
-const BUCKETS: [(u64, &str); 10] = [
+pub(crate) const BUCKETS: [(u64, &str); 10] = [
     (500, "0.0005"),
     (1_000, "0.001"),
     (2_500, "0.0025"),

@@ -11,7 +11,10 @@
 
 mod commit;
 mod database;
+mod folding;
 mod load;
+pub mod queries;
+pub mod reports;
 mod rows;
 mod schema;
 
@@ -20,5 +23,6 @@ pub(crate) mod testing;
 
 pub use commit::{Commit, commit};
 pub use database::{Database, StoreError, Value};
+pub use folding::{Folded, fold};
 pub use load::{LoadRequest, Stored, create_account, load};
 pub use schema::prepare;

@@ -1,0 +1,87 @@
+//! The audit, a page of customers at a time.
+
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::query::{Query, write_cursor};
+use super::{Context, Response, json};
+use crate::book::step_aside;
+use crate::ids::{AccountKey, CustomerId, ProductId};
+use crate::quantity::Delta;
+use crate::store::Database;
+use crate::store::reports::{Difference, audit, audited_accounts};
+
+const LIST: &str = "audit";
+
+/// The most differences that a page lists. One is enough to know that something is wrong.
+const DIFFERENCES_MAX: usize = 100;
+
+#[derive(Serialize)]
+struct Page {
+    balanced: bool,
+    customers: usize,
+    calls: u64,
+    differences: Vec<DifferenceView>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DifferenceView {
+    customer_id: CustomerId,
+    product_id: ProductId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    what: &'static str,
+    recorded: String,
+    recomputed: String,
+}
+
+impl DifferenceView {
+    fn new(key: &AccountKey, difference: Difference) -> Self {
+        let is_quantity = difference.is_quantity();
+        let show = |number: i64| match Delta::from_parts(number) {
+            Some(quantity) if is_quantity => quantity.to_string(),
+            _ => number.to_string(),
+        };
+        Self {
+            customer_id: key.customer_id.clone(),
+            product_id: key.product_id.clone(),
+            package_id: difference.package_id,
+            request_id: difference.request_id,
+            what: difference.what,
+            recorded: show(difference.recorded),
+            recomputed: show(difference.recomputed),
+        }
+    }
+}
+
+pub(super) async fn page<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> Result<Response, Failure> {
+    let query = query.read(&["customer_id", "limit", "cursor"])?;
+    let only = query.id("customer_id", CustomerId::new)?;
+    let after = query.cursor(LIST, |text| CustomerId::new(text).ok())?;
+    let after = after.as_ref().map_or("", CustomerId::as_str);
+    let (accounts, next) = audited_accounts(context.database(), only.as_ref(), after, query.limit()?)?;
+    let mut page = Page {
+        balanced: true,
+        customers: 0,
+        calls: 0,
+        differences: Vec::new(),
+        next_cursor: next.map(|last| write_cursor(LIST, last.as_str())),
+    };
+    let mut customer_before = None;
+    for account in &accounts {
+        let findings = audit(context.database(), account)?;
+        page.customers += usize::from(customer_before != Some(&account.key.customer_id));
+        customer_before = Some(&account.key.customer_id);
+        page.calls += findings.calls;
+        page.balanced &= findings.differences.is_empty();
+        let room = DIFFERENCES_MAX.saturating_sub(page.differences.len());
+        page.differences
+            .extend(findings.differences.into_iter().take(room).map(|found| DifferenceView::new(&account.key, found)));
+        // An account is audited in one go; others' calls go on in between.
+        step_aside().await;
+    }
+    json::response(200, &page)
+}

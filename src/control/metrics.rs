@@ -1,0 +1,100 @@
+//! The deployment's counters as Prometheus reads them.
+
+use std::fmt::Write;
+
+use super::failure::Failure;
+use super::query::Query;
+use super::{Context, Response};
+use crate::book::metrics::BUCKETS;
+use crate::store::Database;
+use crate::store::reports::{Counters, counters};
+
+/// The text exposition format.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How a family's stored numbers are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// As they are, by their labels; nothing until something was counted.
+    Labelled,
+    /// As they are; zero until something was counted.
+    Count,
+    /// As quantities, of which the store counts parts.
+    Quantity,
+    /// As a histogram in seconds, of which the store counts each bucket alone and sums microseconds.
+    Histogram,
+}
+
+const FAMILIES: [(&str, Shown, &str); 6] = [
+    ("tollgate_calls_total", Shown::Labelled, "Calls by product and outcome."),
+    ("tollgate_charged_quantity_total", Shown::Quantity, "Quantity charged by product, in the product's unit."),
+    ("tollgate_lost_holds_total", Shown::Count, "Holds whose lease ended unrenewed."),
+    ("tollgate_ledger_errors_total", Shown::Count, "Batches that the ledger could not write."),
+    ("tollgate_hold_seconds", Shown::Histogram, "Time until a call's hold was durable."),
+    ("tollgate_settle_seconds", Shown::Histogram, "Time until a call's settling was durable."),
+];
+
+pub(super) fn page<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> Result<Response, Failure> {
+    query.read(&[])?;
+    let counters = counters(context.database(), context.now_ms)?;
+    Ok(Response::ok(CONTENT_TYPE, write(&counters)))
+}
+
+fn write(counters: &Counters) -> String {
+    let mut text = String::new();
+    for (family, shown, help) in FAMILIES {
+        header(&mut text, family, if shown == Shown::Histogram { "histogram" } else { "counter" }, help);
+        match shown {
+            Shown::Count => line(&mut text, family, &value(counters, family).to_string()),
+            Shown::Labelled => labelled(counters, family).for_each(|(name, value)| line(&mut text, name, &value.to_string())),
+            Shown::Quantity => labelled(counters, family).for_each(|(name, value)| line(&mut text, name, &decimal(value, 4))),
+            Shown::Histogram => histogram(&mut text, counters, family),
+        }
+    }
+    for (family, help, value) in [
+        ("tollgate_holds_live", "Calls whose hold reserves now.", counters.holds_live),
+        ("tollgate_holds_overdue", "Live holds whose lease has ended.", counters.holds_overdue),
+    ] {
+        header(&mut text, family, "gauge", help);
+        line(&mut text, family, &value.to_string());
+    }
+    text
+}
+
+fn header(text: &mut String, family: &str, kind: &str, help: &str) {
+    // Writing into a String cannot fail.
+    let _ = write!(text, "# HELP {family} {help}\n# TYPE {family} {kind}\n");
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "{name} {value}");
+}
+
+fn value(counters: &Counters, name: &str) -> u64 {
+    counters.counters.iter().find(|(other, _)| other == name).map_or(0, |(_, value)| *value)
+}
+
+fn labelled<'a>(counters: &'a Counters, family: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
+    let is_of_family = move |name: &str| name.strip_prefix(family).is_some_and(|labels| labels.starts_with('{'));
+    counters.counters.iter().filter(move |(name, _)| is_of_family(name)).map(|(name, value)| (name.as_str(), *value))
+}
+
+fn histogram(text: &mut String, counters: &Counters, family: &str) {
+    let mut below = 0_u64;
+    for (_, label) in BUCKETS {
+        let name = format!("{family}_bucket{{le=\"{label}\"}}");
+        below = below.saturating_add(value(counters, &name));
+        line(text, &name, &below.to_string());
+    }
+    let sum = format!("{family}_sum");
+    line(text, &sum, &decimal(value(counters, &sum), 6));
+    // The buckets themselves are the count: a histogram contradicts itself in no reading.
+    line(text, &format!("{family}_count"), &below.to_string());
+}
+
+/// A whole number of the smallest parts, as a decimal.
+fn decimal(parts: u64, decimals: usize) -> String {
+    let digits = format!("{parts:0width$}", width = decimals + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - decimals);
+    format!("{whole}.{fraction}")
+}

@@ -1,0 +1,168 @@
+//! The control API: packages, balances, calls and corrections for whoever runs the gateway (contract section 5).
+//!
+//! [`handle`] takes one request and answers it. What always holds: nothing is looked at before the bearer token is right, a write's answer is given
+//! only after the write is durable, and no answer carries the text of an inner error. The border: a request whose body was read and bounded comes
+//! in, a status and a text go out; sockets, `HEAD` and request ids are the edge's.
+
+mod audit;
+mod body;
+mod calls;
+mod customers;
+mod failure;
+mod json;
+mod metrics;
+mod packages;
+mod query;
+mod routes;
+mod time;
+mod upkeep;
+
+#[cfg(test)]
+mod tests;
+
+pub use routes::ROUTES;
+pub use upkeep::{UpkeepReport, upkeep};
+
+use std::fmt;
+
+use crate::book::Book;
+use crate::config::{Config, Gateway};
+use crate::problem::{Code, Problem};
+use crate::store::Database;
+use failure::Failure;
+use query::{PathIds, Query};
+use routes::{Action, Routed};
+
+/// One request to the control API.
+pub struct Request<'a> {
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The path as it arrived, without the query.
+    pub path: &'a str,
+    /// The query as it arrived, where there is one.
+    pub query: Option<&'a str>,
+    /// The `Authorization` header, where there is exactly one.
+    pub authorization: Option<&'a [u8]>,
+    /// The body, bounded by the edge.
+    pub body: &'a [u8],
+}
+
+impl fmt::Debug for Request<'_> {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// One answer of the control API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Content-Type` of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// A line for the log, where something failed that the client is not told about.
+    pub log: Option<String>,
+}
+
+impl Response {
+    fn ok(content_type: &'static str, body: String) -> Self {
+        Self { status: 200, content_type, body, headers: Vec::new(), log: None }
+    }
+}
+
+/// What every action works with.
+struct Context<'a, D> {
+    book: &'a Book<D>,
+    config: &'a Config,
+    now_ms: i64,
+}
+
+impl<D: Database> Context<'_, D> {
+    fn database(&self) -> &D {
+        self.book.database()
+    }
+}
+
+/// Answers one request. Time is unix milliseconds.
+pub async fn handle<D: Database>(book: &Book<D>, config: &Config, request: &Request<'_>, now_ms: i64) -> Response {
+    let context = Context { book, config, now_ms };
+    answer(&context, request).await.unwrap_or_else(Failure::into_response)
+}
+
+async fn answer<D: Database>(context: &Context<'_, D>, request: &Request<'_>) -> Result<Response, Failure> {
+    // Without its body, which the edge drops, the answer to HEAD is that to GET.
+    let method = if request.method == "HEAD" { "GET" } else { request.method };
+    let routed = routes::find(method, request.path);
+    if !routed.is_open() {
+        let access = access(&context.config.gateway, request.authorization)?;
+        if access == Access::Read && method != "GET" && matches!(routed, Routed::Found { .. }) {
+            return Err(Problem::new(Code::Unauthorized, "This token may only read.").with_status(403).into());
+        }
+    }
+    match routed {
+        Routed::Found { action, path_ids } => run(context, action, &path_ids, request).await,
+        Routed::WrongMethod { allow, .. } => Err(Failure::WrongMethod { allow }),
+        Routed::Unknown => Err(Problem::new(Code::NotFound, "The control API has no such path.").into()),
+    }
+}
+
+async fn run<D: Database>(
+    context: &Context<'_, D>,
+    action: Action,
+    ids: &PathIds,
+    request: &Request<'_>,
+) -> Result<Response, Failure> {
+    let (query, body) = (Query(request.query), request.body);
+    match action {
+        Action::Health => Ok(Response::ok(json::CONTENT_TYPE, r#"{"status":"ok"}"#.to_owned())),
+        Action::Ready => upkeep::ready(context),
+        Action::PutPackage => packages::put(context, ids, query, body).await,
+        Action::GetPackage => packages::get(context, ids, query),
+        Action::ListPackages => packages::list(context, query),
+        Action::PatchPackage => packages::patch(context, ids, query, body).await,
+        Action::FreezePackage | Action::UnfreezePackage | Action::ReleasePackage => {
+            packages::change_standing(context, action, ids, query, body).await
+        }
+        Action::AdjustPackage => packages::adjust(context, ids, query, body).await,
+        Action::ListCustomers => customers::list(context, query),
+        Action::GetBalance => customers::balance(context, ids, query),
+        Action::ListCalls => calls::list(context, ids, query),
+        Action::GetCall => calls::get(context, ids, query),
+        Action::RefundCall => calls::refund(context, ids, query, body).await,
+        Action::Tick => upkeep::tick(context, query, body).await,
+        Action::Audit => audit::page(context, query).await,
+        Action::Metrics => metrics::page(context, query),
+    }
+}
+
+/// What a token opens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Everything,
+    Read,
+}
+
+fn access(gateway: &Gateway, authorization: Option<&[u8]>) -> Result<Access, Failure> {
+    let token = authorization.and_then(bearer_token).ok_or_else(unauthorized)?;
+    if gateway.admin_token.matches(token) {
+        Ok(Access::Everything)
+    } else if gateway.read_token.as_ref().is_some_and(|read_token| read_token.matches(token)) {
+        Ok(Access::Read)
+    } else {
+        Err(unauthorized())
+    }
+}
+
+fn bearer_token(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = header.split_at_checked(b"Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+fn unauthorized() -> Failure {
+    Problem::new(Code::Unauthorized, "Send the admin token as \"Authorization: Bearer ...\".").into()
+}

@@ -1,0 +1,116 @@
+//! Work that is due: lost holds and folding. It runs by itself after calls; `tick` is the safety net that a clock calls.
+
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::query::Query;
+use super::{Context, Response, body, json};
+use crate::book::{Book, LedgerError, step_aside};
+use crate::config::{Config, LostHold};
+use crate::ledger::{Command, Outcome};
+use crate::store::queries::{OverdueHold, overdue_holds};
+use crate::store::{Database, fold};
+
+/// The most work of one tick: so many lost holds, and so many entries folded.
+const TICK_ITEMS_MAX: usize = 5_000;
+
+/// The most lost holds at once.
+const LOST_HOLDS_MAX: usize = 500;
+
+/// The most entries that one transaction folds: calls wait for it.
+const FOLDED_PIECE_MAX: usize = 500;
+
+/// What a piece of folding costs whatever it finds, in entries.
+const FOLDED_PIECE_COST: usize = 50;
+
+/// What was due and was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UpkeepReport {
+    /// Holds whose leases had ended.
+    pub lost_holds: u64,
+    /// Webhook deliveries that arrived: there are none in this version.
+    pub delivered: u64,
+    /// Webhook deliveries that failed: there are none in this version.
+    pub failed: u64,
+    /// Usage records pushed to a marketplace: there are none in this version.
+    pub pushed: u64,
+    /// Entries folded into days.
+    pub folded: u64,
+    /// Whether more is due now.
+    pub more: bool,
+}
+
+/// Does what is due, about `items_max` lost holds and folded entries at most. Others' calls go on in between.
+///
+/// # Errors
+/// [`LedgerError`]; what was done before it stays done. A hold that the ledger cannot end keeps no other from its end.
+pub async fn upkeep<D: Database>(
+    book: &Book<D>,
+    config: &Config,
+    now_ms: i64,
+    items_max: usize,
+) -> Result<UpkeepReport, LedgerError> {
+    let mut report = UpkeepReport::default();
+    let corrupt = end_lost_holds(book, config, now_ms, items_max.min(LOST_HOLDS_MAX), &mut report).await?;
+    let mut items_left = items_max;
+    while items_left > 0 {
+        let piece = fold(book.database(), now_ms, config.gateway.keep_calls_ms, items_left.min(FOLDED_PIECE_MAX))?;
+        report.folded += u64::try_from(piece.folded).unwrap_or(0);
+        items_left = if piece.more { items_left.saturating_sub(piece.scanned.max(FOLDED_PIECE_COST)) } else { 0 };
+        report.more |= piece.more && items_left == 0;
+        step_aside().await;
+    }
+    corrupt.map_or(Ok(report), Err)
+}
+
+/// Ends the holds whose leases ended first. Answers the first error of those that only their own account is to blame for.
+async fn end_lost_holds<D: Database>(
+    book: &Book<D>,
+    config: &Config,
+    now_ms: i64,
+    holds_max: usize,
+    report: &mut UpkeepReport,
+) -> Result<Option<LedgerError>, LedgerError> {
+    let charge = config.gateway.lost_hold == LostHold::Charge;
+    let holds = overdue_holds(book.database(), holds_max, now_ms)?;
+    report.more = holds.len() == holds_max;
+    let mut corrupt = None;
+    for OverdueHold { key, request_id, hold } in holds {
+        match book.submit(&key, Command::LoseHold { request_id, charge }, now_ms).await {
+            Ok(reply) if reply.result == Ok(Outcome::Settled) => {
+                report.lost_holds += 1;
+                book.count(|meters| {
+                    meters.lost_holds(1);
+                    meters.call(&key.product_id, "lost");
+                    if charge {
+                        meters.charged(&key.product_id, hold);
+                    }
+                });
+            }
+            // Its call ended it, renewed it, or was folded meanwhile.
+            Ok(_) => {}
+            Err(error @ LedgerError::Corrupt(_)) => {
+                corrupt.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if report.lost_holds > 0 {
+        book.flush_counts()?;
+    }
+    Ok(corrupt)
+}
+
+pub(super) async fn tick<D: Database>(context: &Context<'_, D>, query: Query<'_>, body: &[u8]) -> Result<Response, Failure> {
+    query.read(&[])?;
+    body::read_nothing(body)?;
+    let report = upkeep(context.book, context.config, context.now_ms, TICK_ITEMS_MAX).await?;
+    json::response(200, &report)
+}
+
+/// Whether the ledger can be written: the write lock is taken and given back.
+pub(super) fn ready<D: Database>(context: &Context<'_, D>) -> Result<Response, Failure> {
+    context.database().execute("BEGIN IMMEDIATE", &[])?;
+    context.database().execute("ROLLBACK", &[])?;
+    Ok(Response::ok(json::CONTENT_TYPE, r#"{"status":"ready"}"#.to_owned()))
+}
