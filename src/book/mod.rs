@@ -23,6 +23,7 @@ use std::task::Poll;
 
 use crate::ids::AccountKey;
 use crate::ledger::{Balance, Command, Outcome, Refusal};
+use crate::quantity::Quantity;
 use crate::store::{Database, StoreError, Stored};
 use metrics::Meters;
 
@@ -138,6 +139,12 @@ impl<D: Database> Book<D> {
         }
     }
 
+    /// Whether a hold would be refused by the account as it is remembered: a hint that costs nothing, to be confirmed by [`Command::Probe`].
+    pub fn looks_refused(&self, key: &AccountKey, hold: Quantity, now_ms: i64) -> bool {
+        let mut accounts = self.accounts.borrow_mut();
+        accounts.get_mut(key).is_some_and(|stored| stored.account.decide(&Command::Probe { hold }, now_ms).is_err())
+    }
+
     /// Takes a command whose outcome nobody waits for. It is written by [`Book::flush_deferred`], or lost with the process.
     ///
     /// # Errors
@@ -200,7 +207,7 @@ impl<D: Database> Book<D> {
 }
 
 /// Lets every other task that is ready run once.
-async fn step_aside() {
+pub(crate) async fn step_aside() {
     let mut has_stepped = false;
     poll_fn(|context| {
         if has_stepped {

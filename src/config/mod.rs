@@ -11,6 +11,7 @@ mod gateway;
 mod header;
 mod product;
 mod secrets;
+mod secret_names;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod units;
 use toml::Table;
 
 pub use error::ConfigError;
+pub use secret_names::secret_names;
 pub use types::{Backend, ChargeWhen, Config, Durability, Gateway, LostHold, Meter, MissingRequestId, Product, Route};
 
 use secrets::Secrets;

@@ -1,0 +1,144 @@
+//! What an instance does beside its calls: writes deferred settles, renews the leases of calls that live on, and does what is due.
+//!
+//! One task runs while there is something to look after, and ends soon after, so that an instance that is no longer needed can be dropped.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use spin_sdk::wasip3;
+
+use super::instance::{Instance, now_ms, sleep_ms};
+use crate::control;
+use crate::ids::{AccountKey, RequestId};
+use crate::ledger::Command;
+
+/// How often there is a look at what waits. A settle may follow its reply within 100 ms (contract section 2).
+const INTERVAL_MS: i64 = 40;
+
+/// How often an instance looks for what is due.
+const UPKEEP_INTERVAL_MS: i64 = 1000;
+
+/// The most holds or entries that one look takes on.
+const UPKEEP_ITEMS_MAX: usize = 100;
+
+/// How often a failing flush is tried again before its holds are left to their leases.
+const FLUSH_FAILURES_MAX: u32 = 200;
+
+/// The calls of this instance whose holds are live.
+#[derive(Default)]
+pub(super) struct Leases {
+    live: RefCell<BTreeMap<u64, Lease>>,
+    next: Cell<u64>,
+}
+
+#[derive(Clone)]
+struct Lease {
+    account: AccountKey,
+    request_id: RequestId,
+    attempt: u32,
+    renew_at_ms: i64,
+}
+
+/// Keeps a call's lease renewed until it is dropped.
+pub(super) struct LeaseGuard {
+    instance: &'static Instance,
+    number: u64,
+}
+
+impl Drop for LeaseGuard {
+    fn drop(&mut self) {
+        self.instance.leases.live.borrow_mut().remove(&self.number);
+    }
+}
+
+/// When a lease that is taken or renewed now must be renewed: early enough for two more tries.
+fn renew_at_ms(instance: &Instance) -> i64 {
+    now_ms() + instance.config.gateway.hold_lease_ms / 3
+}
+
+/// Looks after a call's lease from now on.
+pub(super) fn keep_lease(instance: &'static Instance, account: AccountKey, request_id: RequestId, attempt: u32) -> LeaseGuard {
+    let leases = &instance.leases;
+    let number = leases.next.get();
+    leases.next.set(number.wrapping_add(1));
+    let lease = Lease { account, request_id, attempt, renew_at_ms: renew_at_ms(instance) };
+    leases.live.borrow_mut().insert(number, lease);
+    start(instance);
+    LeaseGuard { instance, number }
+}
+
+/// Sees to it that the instance's task runs.
+pub(super) fn start(instance: &'static Instance) {
+    if !instance.is_looked_after.replace(true) {
+        wasip3::spawn(async move {
+            look_after(instance).await;
+            instance.is_looked_after.set(false);
+        });
+    }
+}
+
+async fn look_after(instance: &'static Instance) {
+    let mut failures = 0;
+    loop {
+        sleep_ms(INTERVAL_MS).await;
+        match flush(instance) {
+            Ok(()) => failures = 0,
+            Err(reason) => {
+                if failures == 0 {
+                    eprintln!("settles cannot be written: {reason}");
+                }
+                failures += 1;
+            }
+        }
+        renew(instance).await;
+        upkeep(instance).await;
+        let is_idle = instance.leases.live.borrow().is_empty() && instance.book.deferred_count() == 0;
+        if is_idle || failures > FLUSH_FAILURES_MAX {
+            return;
+        }
+    }
+}
+
+fn flush(instance: &Instance) -> Result<(), crate::book::LedgerError> {
+    if instance.book.deferred_count() > 0 {
+        instance.book.flush_deferred(now_ms())
+    } else if instance.book.has_unwritten_counts() {
+        instance.book.flush_counts()
+    } else {
+        Ok(())
+    }
+}
+
+async fn renew(instance: &'static Instance) {
+    let now = now_ms();
+    let lease_ends_ms = now + instance.config.gateway.hold_lease_ms;
+    let next_ms = renew_at_ms(instance);
+    let due: Vec<Lease> = {
+        let mut live = instance.leases.live.borrow_mut();
+        let due = live.values_mut().filter(|lease| lease.renew_at_ms <= now);
+        due.map(|lease| {
+            lease.renew_at_ms = next_ms;
+            lease.clone()
+        })
+        .collect()
+    };
+    let renewals = due.into_iter().map(|lease| async move {
+        let command = Command::Renew { request_id: lease.request_id, attempt: lease.attempt, lease_ends_ms };
+        instance.book.submit(&lease.account, command, now).await
+    });
+    if let Some(error) = join_all(renewals).await.into_iter().find_map(Result::err) {
+        eprintln!("leases cannot be renewed: {error}");
+    }
+}
+
+async fn upkeep(instance: &'static Instance) {
+    let now = now_ms();
+    if instance.upkeep_due_ms.get() > now {
+        return;
+    }
+    instance.upkeep_due_ms.set(now + UPKEEP_INTERVAL_MS);
+    if let Err(error) = control::upkeep(&instance.book, &instance.config, now, UPKEEP_ITEMS_MAX).await {
+        eprintln!("what is due cannot be done: {error}");
+    }
+}

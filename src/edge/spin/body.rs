@@ -1,0 +1,218 @@
+//! Bodies on the move: read whole where the call needs them before admission, pumped chunk by chunk where something must be counted or must wait, and
+//! otherwise never touched.
+
+use std::future::Future;
+use std::pin::pin;
+
+use futures::future::{Either, FutureExt, select};
+use spin_sdk::wasip3;
+use wasip3::http::types::{ErrorCode, Fields, Request};
+use wasip3::wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter};
+
+use super::instance::sleep_ms;
+use super::wire::{Ending, accepted};
+use crate::problem::{Code, Problem};
+
+/// How much is read at once.
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a body could not be taken over. The caller causes each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyError {
+    /// It is larger than the product allows.
+    TooLarge,
+    /// It paused for too long.
+    Idle,
+    /// It broke off.
+    Cut,
+}
+
+impl BodyError {
+    pub(super) fn problem(self) -> Problem {
+        match self {
+            Self::TooLarge => Problem::new(Code::BodyTooLarge, "The request body is larger than is accepted here."),
+            Self::Idle => Problem::new(Code::RequestTimeout, "The request body paused for too long."),
+            Self::Cut => Problem::new(Code::Invalid, "The request body broke off."),
+        }
+    }
+}
+
+/// A body that is arriving.
+pub(super) struct Incoming {
+    pub(super) chunks: StreamReader<u8>,
+    pub(super) ending: FutureReader<Ending>,
+}
+
+impl Incoming {
+    pub(super) fn of(request: Request) -> Self {
+        let (chunks, ending) = Request::consume_body(request, accepted());
+        Self { chunks, ending }
+    }
+
+    /// The next chunk, appended to `buffer`'s emptied space; `None` at the end of a whole body.
+    async fn next(&mut self, buffer: Vec<u8>, idle_timeout_ms: i64) -> Result<Option<Vec<u8>>, BodyError> {
+        let read = within(self.chunks.read(buffer), idle_timeout_ms).await.ok_or(BodyError::Idle)?;
+        match read {
+            (StreamResult::Complete(_), chunk) => Ok(Some(chunk)),
+            (StreamResult::Dropped | StreamResult::Cancelled, chunk) if !chunk.is_empty() => Ok(Some(chunk)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Waits for something, but not longer than this. The timer is set only where it is not ready at once.
+pub(super) async fn within<T>(future: impl Future<Output = T>, timeout_ms: i64) -> Option<T> {
+    let mut future = pin!(future);
+    if let Some(value) = future.as_mut().now_or_never() {
+        return Some(value);
+    }
+    match select(future, pin!(sleep_ms(timeout_ms))).await {
+        Either::Left((value, _)) => Some(value),
+        Either::Right(_) => None,
+    }
+}
+
+/// Reads a body to its end.
+pub(super) async fn read_whole(request: Request, length_max: u64, idle_timeout_ms: i64) -> Result<Vec<u8>, BodyError> {
+    let mut incoming = Incoming::of(request);
+    let mut body = Vec::new();
+    let mut buffer = Vec::with_capacity(4096);
+    while let Some(mut chunk) = incoming.next(buffer, idle_timeout_ms).await? {
+        if body.len().saturating_add(chunk.len()) as u64 > length_max {
+            return Err(BodyError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+        chunk.clear();
+        buffer = chunk;
+    }
+    match within(incoming.ending.into_future(), idle_timeout_ms).await {
+        Some(Ok(_)) => Ok(body),
+        Some(Err(_)) => Err(BodyError::Cut),
+        None => Err(BodyError::Idle),
+    }
+}
+
+/// A body that is leaving.
+pub(super) struct Outgoing {
+    pub(super) chunks: StreamWriter<u8>,
+    pub(super) ending: FutureWriter<Ending>,
+}
+
+impl Outgoing {
+    /// Ends the body as whole.
+    pub(super) async fn finish(self, trailers: Option<Fields>) {
+        drop(self.chunks);
+        // A reader that has left needs no end.
+        let _ = self.ending.write(Ok(trailers)).await;
+    }
+
+    /// Ends the body so that nobody can take it for whole.
+    pub(super) async fn abort(self) {
+        // The reason must be there before the end of the chunks is seen.
+        let ending = self.ending.write(Err(ErrorCode::HttpResponseIncomplete));
+        drop(self.chunks);
+        let _ = ending.await;
+    }
+}
+
+/// Moves a request's body to the backend, counting it.
+pub(super) async fn upload(
+    mut from: Incoming,
+    mut to: Outgoing,
+    first: Option<Vec<u8>>,
+    length_max: u64,
+    idle_timeout_ms: i64,
+) -> Result<(), BodyError> {
+    let mut total: u64 = 0;
+    let mut chunk = first;
+    loop {
+        let mut buffer = match chunk.take() {
+            Some(chunk) => {
+                total = total.saturating_add(chunk.len() as u64);
+                if total > length_max {
+                    to.abort().await;
+                    return Err(BodyError::TooLarge);
+                }
+                let rest = to.chunks.write_all(chunk).await;
+                if !rest.is_empty() {
+                    // The backend reads no further: it may have answered already, and its answer counts.
+                    return Ok(());
+                }
+                rest
+            }
+            None => Vec::new(),
+        };
+        buffer.reserve(CHUNK_BYTES_MAX);
+        match from.next(buffer, idle_timeout_ms).await {
+            Ok(Some(next)) => chunk = Some(next),
+            Ok(None) => break,
+            Err(error) => {
+                to.abort().await;
+                return Err(error);
+            }
+        }
+    }
+    match within(from.ending.into_future(), idle_timeout_ms).await {
+        Some(Ok(trailers)) => {
+            to.finish(trailers).await;
+            Ok(())
+        }
+        _ => {
+            to.abort().await;
+            Err(BodyError::Cut)
+        }
+    }
+}
+
+/// The first chunk of a body of unknown length; `None` where there is no body.
+pub(super) async fn first_chunk(incoming: &mut Incoming, idle_timeout_ms: i64) -> Result<Option<Vec<u8>>, BodyError> {
+    incoming.next(Vec::with_capacity(16 * 1024), idle_timeout_ms).await
+}
+
+/// Moves a reply's body to the caller, and ends it only when `settled` says that its charge is durable: of a body of known length the last
+/// chunk waits, of another the end of the message.
+pub(super) async fn download(
+    mut from: Incoming,
+    mut to: Outgoing,
+    length: Option<u64>,
+    idle_timeout_ms: i64,
+    settled: impl Future<Output = bool>,
+) {
+    let settled = settled.shared();
+    // Settling starts now and goes on beside the body.
+    let mut settling = settled.clone();
+    let mut moved: u64 = 0;
+    let mut buffer = Vec::with_capacity(CHUNK_BYTES_MAX);
+    loop {
+        let next = pin!(from.next(buffer, idle_timeout_ms));
+        let next = match select(next, settling.clone()).await {
+            Either::Left((next, _)) => next,
+            Either::Right((_, next)) => next.await,
+        };
+        let Ok(chunk) = next else {
+            settling.await;
+            return to.abort().await;
+        };
+        let Some(chunk) = chunk else { break };
+        moved = moved.saturating_add(chunk.len() as u64);
+        let is_last = length.is_some_and(|length| moved >= length);
+        if is_last && !settling.clone().await {
+            return to.abort().await;
+        }
+        buffer = to.chunks.write_all(chunk).await;
+        if !buffer.is_empty() {
+            // The caller has left. Nothing more is learned from the body of a per-call product.
+            settling.await;
+            return;
+        }
+        buffer.reserve(CHUNK_BYTES_MAX);
+    }
+    settling = settled;
+    if !settling.await {
+        return to.abort().await;
+    }
+    match within(from.ending.into_future(), idle_timeout_ms).await {
+        Some(Ok(trailers)) => to.finish(trailers).await,
+        _ => to.abort().await,
+    }
+}

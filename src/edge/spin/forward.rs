@@ -1,0 +1,141 @@
+//! The way to the backend and back, as far as the reply's headers.
+
+use std::pin::pin;
+
+use futures::channel::oneshot;
+use futures::future::{Either, select};
+use spin_sdk::wasip3;
+use wasip3::http::client;
+use wasip3::http::types::{ErrorCode, Request, RequestOptions, Response, Scheme};
+use wasip3::{wit_future, wit_stream};
+
+use super::body::{BodyError, Incoming, Outgoing, upload};
+use super::instance::sleep_ms;
+use super::wire::{Ending, fields, internal};
+use crate::config::Product;
+use crate::gateway::{Head, Identified, backend_headers};
+use crate::problem::{Code, Problem};
+
+/// What the backend is sent as a body.
+pub(super) enum RequestBody {
+    /// Nothing.
+    Empty,
+    /// What was read before admission.
+    Whole(Vec<u8>),
+    /// What is still arriving, with the chunk that was read already.
+    Arriving(Incoming, Option<Vec<u8>>),
+}
+
+/// Why there is no reply.
+pub(super) enum ForwardError {
+    /// The backend was not reached, broke off before its headers were complete, or did not answer in time.
+    Backend(Problem),
+    /// The caller's body was at fault, and the backend's request was cut.
+    Body(BodyError),
+    /// The runtime refused the request. The log has it.
+    Runtime(ErrorCode),
+}
+
+/// Sends a call to its backend and waits for the reply's headers.
+pub(super) async fn forward(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
+    let product = identified.product;
+    let (trailers_writer, trailers) = wit_future::new::<Ending>(|| Ok(None));
+    let headers = fields(&backend_headers(head, identified)).map_err(ForwardError::Runtime)?;
+    let is_arriving = matches!(body, RequestBody::Arriving(..));
+    let options = options(product, is_arriving);
+    let (failed, upload_result) = oneshot::channel();
+    let request = match body {
+        RequestBody::Empty => Request::new(headers, None, trailers, Some(options)).0,
+        RequestBody::Whole(bytes) => {
+            let (mut chunks, reader) = wit_stream::new();
+            wasip3::spawn(async move {
+                // A backend that reads no further may have answered already.
+                let _ = chunks.write_all(bytes).await;
+                drop(chunks);
+                drop(trailers_writer);
+            });
+            return send(Request::new(headers, Some(reader), trailers, Some(options)).0, head, identified).await;
+        }
+        RequestBody::Arriving(incoming, first) => {
+            let (chunks, reader) = wit_stream::new();
+            let to = Outgoing { chunks, ending: trailers_writer };
+            let (length_max, idle_timeout_ms) = (product.max_request_body_bytes, product.idle_timeout_ms);
+            wasip3::spawn(async move {
+                let result = upload(incoming, to, first, length_max, idle_timeout_ms).await;
+                // Nobody waits for it any more once the reply is there.
+                let _ = failed.send(result);
+            });
+            let request = Request::new(headers, Some(reader), trailers, Some(options)).0;
+            return send_while_arriving(request, head, identified, upload_result).await;
+        }
+    };
+    send(request, head, identified).await
+}
+
+/// Times that the runtime keeps. Of a body that is still arriving nobody knows yet when it ends, so the first byte has no time-out there.
+fn options(product: &Product, is_arriving: bool) -> RequestOptions {
+    let nanoseconds = |ms: i64| u64::try_from(ms).unwrap_or(0).saturating_mul(1_000_000);
+    let options = RequestOptions::new();
+    // A runtime that keeps no times says so here, and the gateway does without.
+    let _ = options.set_connect_timeout(Some(nanoseconds(product.timeout_ms)));
+    if !is_arriving {
+        let _ = options.set_first_byte_timeout(Some(nanoseconds(product.timeout_ms)));
+    }
+    let _ = options.set_between_bytes_timeout(Some(nanoseconds(product.idle_timeout_ms)));
+    options
+}
+
+async fn send(request: Request, head: &Head, identified: &Identified<'_>) -> Result<Response, ForwardError> {
+    address(&request, head, identified).map_err(ForwardError::Runtime)?;
+    client::send(request).await.map_err(|error| backend_error(&error, identified.product))
+}
+
+async fn send_while_arriving(
+    request: Request,
+    head: &Head,
+    identified: &Identified<'_>,
+    uploaded: oneshot::Receiver<Result<(), BodyError>>,
+) -> Result<Response, ForwardError> {
+    let timeout_ms = identified.product.timeout_ms;
+    let send = pin!(send(request, head, identified));
+    match select(send, uploaded).await {
+        Either::Left((Err(ForwardError::Backend(problem)), uploaded)) => match uploaded.await {
+            Ok(Err(error)) => Err(ForwardError::Body(error)),
+            _ => Err(ForwardError::Backend(problem)),
+        },
+        Either::Left((reply, _)) => reply,
+        Either::Right((Ok(Err(error)), _)) => Err(ForwardError::Body(error)),
+        Either::Right((_, send)) => match select(send, pin!(sleep_ms(timeout_ms))).await {
+            Either::Left((reply, _)) => reply,
+            Either::Right(_) => Err(ForwardError::Backend(timed_out())),
+        },
+    }
+}
+
+fn address(request: &Request, head: &Head, identified: &Identified<'_>) -> Result<(), ErrorCode> {
+    let backend = &identified.product.backend;
+    let scheme = if backend.https { Scheme::Https } else { Scheme::Http };
+    let refused = |()| internal("the runtime refuses the backend's address");
+    request.set_method(&super::wire::method(&head.method)).map_err(|()| ErrorCode::HttpRequestMethodInvalid)?;
+    request.set_path_with_query(Some(&identified.backend_target)).map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
+    request.set_scheme(Some(&scheme)).map_err(refused)?;
+    request.set_authority(Some(&backend.authority)).map_err(refused)
+}
+
+fn timed_out() -> Problem {
+    Problem::new(Code::BackendTimeout, "The backend did not answer in time. Nothing was charged.")
+}
+
+fn backend_error(error: &ErrorCode, product: &Product) -> ForwardError {
+    ForwardError::Backend(match error {
+        ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionReadTimeout
+        | ErrorCode::ConnectionWriteTimeout
+        | ErrorCode::HttpResponseTimeout
+        | ErrorCode::DnsTimeout => timed_out(),
+        other => {
+            eprintln!("the backend of {} cannot be reached: {other:?}", product.id);
+            Problem::new(Code::BackendUnreachable, "The backend could not be reached. Nothing was charged.")
+        }
+    })
+}

@@ -1,0 +1,76 @@
+//! The Spin edge: a WASIp3 component that exports `wasi:http/handler`.
+//!
+//! It owns the sockets' side of a call: reading heads, moving bodies, timers, background work, and the connection to SQLite. An instance serves many
+//! requests, several at once, and is one of several: what it keeps ([`instance`]) is a cache or a queue, never a request's own.
+//!
+//! The border: which rule applies is decided in `gateway`, `control` and `ledger`.
+
+mod background;
+mod body;
+mod call;
+mod forward;
+mod instance;
+mod sqlite;
+mod wire;
+
+use spin_sdk::wasip3;
+use wasip3::http::types::{ErrorCode, Request, Response};
+
+use crate::control;
+use crate::problem::{Code, Problem};
+use instance::{Instance, NotReady};
+
+struct Component;
+
+wasip3::http::service::export!(Component);
+
+impl wasip3::exports::http::handler::Guest for Component {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let head = wire::read_head(&request);
+        if !control::owns(&head.path) {
+            return match Instance::get().await {
+                Ok(instance) => call::call(instance, request, head).await,
+                Err(reason) => wire::problem(&not_ready(&reason), None, Vec::new()),
+            };
+        }
+        if control::is_health_check(&head.method, &head.path) {
+            return wire::control_response(control::healthy(), &head.method);
+        }
+        match Instance::get().await {
+            Ok(instance) => control_request(instance, request, &head).await,
+            Err(reason) => wire::problem(&not_ready(&reason), None, Vec::new()),
+        }
+    }
+}
+
+fn not_ready(reason: &NotReady) -> Problem {
+    match reason {
+        NotReady::Config => Problem::new(Code::ConfigInvalid, "The gateway's configuration is not valid. Its log says why."),
+        NotReady::Ledger => Problem::new(Code::LedgerUnavailable, "The ledger cannot be used now.").with_retry_after_s(1),
+    }
+}
+
+async fn control_request(
+    instance: &'static Instance,
+    request: Request,
+    head: &crate::gateway::Head,
+) -> Result<Response, ErrorCode> {
+    let body = match body::read_whole(request, control::BODY_LENGTH_MAX, instance::CONTROL_IDLE_TIMEOUT_MS).await {
+        Ok(body) => body,
+        Err(error) => return wire::problem(&error.problem(), None, Vec::new()),
+    };
+    let mut authorization = head.values("authorization");
+    let asked = control::Request {
+        method: &head.method,
+        path: &head.path,
+        query: head.query.as_deref(),
+        authorization: authorization.next().filter(|_| authorization.next().is_none()),
+        body: &body,
+    };
+    let response = control::handle(&instance.book, &instance.config, &asked, instance::now_ms()).await;
+    background::start(instance);
+    if let Some(line) = &response.log {
+        eprintln!("{line}");
+    }
+    wire::control_response(response, &head.method)
+}

@@ -1,0 +1,78 @@
+//! What of a call's headers goes on, in each direction (contract section 2).
+
+use super::identify::{Head, Identified};
+use super::refusal::RateLimit;
+use super::{Headers, Outcome};
+
+/// Headers of one connection (RFC 9110, 7.6.1), which go neither way. `Connection` and what it nominates are taken off by the runtime's server and
+/// client before a component sees them.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Headers that Spin adds to what a component receives.
+const SPIN: [&str; 7] = [
+    "spin-base-path",
+    "spin-client-addr",
+    "spin-component-route",
+    "spin-full-url",
+    "spin-matched-route",
+    "spin-path-info",
+    "spin-raw-component-route",
+];
+
+/// What the backend gets: the caller's end-to-end headers without the credential, the ids as they were understood, and the product's own headers.
+#[must_use]
+pub fn backend_headers(head: &Head, identified: &Identified<'_>) -> Headers {
+    let product = identified.product;
+    let credential = product.caller.header();
+    let is_replaced = |name: &str| product.backend_headers.iter().any(|(other, _)| other == name);
+    let goes_on = |name: &str| {
+        !HOP_BY_HOP.contains(&name)
+            && !SPIN.contains(&name)
+            && !matches!(name, "host" | "expect" | "x-request-id" | "x-customer-id")
+            && credential != Some(name)
+            && !is_replaced(name)
+    };
+    let mut headers: Headers = head.headers.iter().filter(|(name, _)| goes_on(name)).cloned().collect();
+    headers.push(("x-request-id".to_owned(), identified.request_id.as_str().into()));
+    headers.push(("x-customer-id".to_owned(), identified.account.customer_id.as_str().into()));
+    for (name, value) in &product.backend_headers {
+        headers.push((name.clone(), value.expose().into()));
+    }
+    headers
+}
+
+/// What the caller gets: the backend's end-to-end headers, with the gateway's in place of the backend's own.
+#[must_use]
+pub fn reply_headers(
+    from_backend: Headers,
+    identified: &Identified<'_>,
+    outcome: Outcome,
+    rate_limit: Option<RateLimit>,
+) -> Headers {
+    let goes_on = |name: &str| {
+        !HOP_BY_HOP.contains(&name)
+            && !matches!(name, "x-request-id" | "ratelimit" | "ratelimit-policy")
+            && !name.starts_with("tollgate-")
+    };
+    let mut headers = from_backend;
+    headers.retain(|(name, _)| goes_on(name));
+    headers.push(("x-request-id".to_owned(), identified.request_id.as_str().into()));
+    headers.push(("tollgate-charge".to_owned(), outcome.charge().to_string().into_bytes()));
+    if outcome == Outcome::Replayed {
+        headers.push(("tollgate-replay".to_owned(), b"true".to_vec()));
+    }
+    if let Some(rate_limit) = rate_limit {
+        headers.extend(rate_limit.headers());
+    }
+    headers
+}
