@@ -1,2 +1,116 @@
-//! The runner.
-fn main() {}
+//! `tollgate-host`: runs the Tollgate component on a machine without Spin, behaving as `spin up` does.
+//!
+//! It offers what the component imports and nothing else: WASI, outbound HTTP to allowed hosts, Spin's
+//! variables and Spin's SQLite. It logs one line per problem to standard error and nothing per call.
+
+mod allowed_hosts;
+mod args;
+mod bindings;
+mod guest;
+mod instances;
+mod manifest;
+mod outbound;
+mod reply;
+mod server;
+mod sqlite;
+mod startup;
+mod variables;
+
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use wasmtime_wasi_http::handler::ProxyHandler;
+
+use args::{Args, ArgsError};
+use instances::Instances;
+use server::Server;
+use startup::StartError;
+
+/// How long live calls may go on after a signal to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A synchronous statement of a guest blocks its thread, so there are more threads than cores.
+const THREADS_PER_CORE: usize = 4;
+const THREADS_MIN: usize = 8;
+
+fn main() -> ExitCode {
+    let args = match args::parse(std::env::args_os().skip(1)) {
+        Ok(args) => args,
+        Err(ArgsError::Help) => {
+            // Nobody is left to tell where standard output is closed.
+            _ = writeln!(std::io::stdout(), "{}", args::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            log(&format_args!("{error}\n\n{}", args::USAGE));
+            return ExitCode::from(2);
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.saturating_mul(THREADS_PER_CORE).max(THREADS_MIN))
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(up(args));
+            // What is left now has had its time.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(StartError::Runtime(error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until a signal to stop, then until what is live has ended.
+async fn up(args: Args) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
+    let shutdown = CancellationToken::new();
+    let (alive, mut all_ended) = mpsc::channel(1);
+    let (listen, reuse) = (args.listen, args.reuse);
+    let (source, grants) = startup::prepare(args)?;
+    let instances = Instances::new(&source, grants, reuse, shutdown.clone(), alive.clone())
+        .map_err(|error| StartError::Component { path: source, error })?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen { listen, error })?;
+    let address = listener.local_addr().map_err(|error| StartError::Listen { listen, error })?;
+    announce(address).map_err(StartError::Runtime)?;
+
+    let server = Server { handler: ProxyHandler::new(instances), shutdown: shutdown.clone(), alive };
+    let accepting = tokio::spawn(server.accept(listener));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    shutdown.cancel();
+    // The task only returns, and drops its share of what is alive.
+    _ = accepting.await;
+    if tokio::time::timeout(DRAIN_TIMEOUT, all_ended.recv()).await.is_err() {
+        log(&format_args!("calls still live after {} s were cut", DRAIN_TIMEOUT.as_secs()));
+    }
+    Ok(())
+}
+
+fn announce(address: std::net::SocketAddr) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "Serving http://{address}")?;
+    stdout.flush()
+}
+
+/// Writes one problem as one line to standard error. Where that is closed there is nobody to tell.
+fn log(problem: &dyn fmt::Display) {
+    _ = writeln!(std::io::stderr(), "tollgate-host: {problem}");
+}
