@@ -78,6 +78,7 @@ FROM packages AS p LEFT JOIN (
 ) AS live USING (number)
 WHERE p.account_id = ?1";
 
+// The legs of a released call are what it had reserved when it was lost: nothing moved by them any more.
 // A call is its current attempt: the entries of earlier ones came before its hold and moved nothing in sum. Refunds are apart, since a charge stays
 // what it was. A call whose hold is folded has folded entries, and is gone with them.
 const CALLS: &str = "
@@ -91,7 +92,7 @@ WITH moved AS (
 ), recorded AS (
     SELECT request_id, coalesce(detail ->> '$.charge', 0) AS charge, coalesce(detail ->> '$.refunded', 0) AS refunded,
         coalesce(detail ->> '$.overrun', 0) AS overrun, state = 'held' AS is_held, lease_ends_ms IS NOT NULL AS is_live,
-        (SELECT coalesce(sum(value ->> 1), 0) FROM json_each(detail, '$.legs')) AS legs
+        iif(state = 'released', 0, (SELECT coalesce(sum(value ->> 1), 0) FROM json_each(detail, '$.legs'))) AS legs
     FROM calls WHERE account_id = ?1 AND hold_seq > ?2
 ), compared AS (
     SELECT r.request_id, is_held, is_live, legs, r.charge, r.refunded, r.overrun, coalesce(m.held, 0) AS sum_held,
