@@ -48,7 +48,8 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            log(&format_args!("{error}\n\n{}", args::USAGE));
+            log(&error);
+            _ = writeln!(std::io::stderr(), "{}", args::USAGE);
             return ExitCode::from(2);
         }
     };
@@ -112,5 +113,7 @@ fn announce(address: std::net::SocketAddr) -> std::io::Result<()> {
 
 /// Writes one problem as one line to standard error. Where that is closed there is nobody to tell.
 fn log(problem: &dyn fmt::Display) {
-    _ = writeln!(std::io::stderr(), "tollgate-host: {problem}");
+    let problem = problem.to_string();
+    let lines: Vec<&str> = problem.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    _ = writeln!(std::io::stderr(), "tollgate-host: {}", lines.join("; "));
 }

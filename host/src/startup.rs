@@ -6,6 +6,8 @@ use std::path::{Component as PathComponent, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::allowed_hosts::{AllowedHostError, AllowedHosts};
+use tollgate::config::{self, ConfigError};
+
 use crate::args::Args;
 use crate::guest::Grants;
 use crate::manifest::{Manifest, ManifestError};
@@ -14,6 +16,9 @@ use crate::variables::{VariableError, Variables};
 
 /// The database file of the state directory, named as Spin names it.
 const DATABASE_FILE: &str = "sqlite_db.db";
+/// Holds the whole configuration; where it is empty, the file beside the manifest does.
+const CONFIG_VARIABLE: &str = "config";
+const CONFIG_FILE: &str = "tollgate.toml";
 
 /// Why the runner could not start. All are for the operator to mend; none is worth an unchanged retry.
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +31,12 @@ pub(crate) enum StartError {
     AllowedHosts(#[from] AllowedHostError),
     #[error("files: {0:?} is not a plain path below the manifest's directory")]
     FileName(String),
-    #[error("files: cannot mount {path}: {error}")]
+    #[error("cannot read or mount {path}: {error}")]
     File { path: PathBuf, error: std::io::Error },
     #[error("--state-dir: cannot create {path}: {error}")]
     StateDirectory { path: PathBuf, error: std::io::Error },
+    #[error("the configuration: {0}")]
+    Config(ConfigError),
     #[error("component {path}: {error:?}")]
     Component { path: PathBuf, error: wasmtime::Error },
     #[error("cannot listen on {listen}: {error}")]
@@ -47,6 +54,8 @@ pub(crate) fn prepare(args: Args) -> Result<(PathBuf, Grants), StartError> {
     let hosts: Vec<String> = hosts.map(|entry| application.fill("allowed_outbound_hosts", entry)).collect::<Result<_, _>>()?;
     let allowed = AllowedHosts::parse(hosts.iter().map(String::as_str))?;
 
+    check_config(&manifest, &variables)?;
+
     let state = args.state_dir.unwrap_or_else(|| manifest.directory.join(".spin"));
     let create =
         |path: &Path| std::fs::create_dir_all(path).map_err(|error| StartError::StateDirectory { path: path.to_owned(), error });
@@ -55,6 +64,28 @@ pub(crate) fn prepare(args: Args) -> Result<(PathBuf, Grants), StartError> {
     let files = mount(&manifest, &state)?;
     let grants = Grants { files, database, variables: Arc::new(variables), outbound: Outbound::new(allowed) };
     Ok((manifest.directory.join(&manifest.component.source), grants))
+}
+
+/// Checks the gateway's configuration where the component is the gateway, which declares the variable for it. The
+/// component reads the same text by the same rules; here a mistake is found before anything listens.
+fn check_config(manifest: &Manifest, variables: &Variables) -> Result<(), StartError> {
+    let Some(given) = variables.get(CONFIG_VARIABLE) else {
+        return Ok(());
+    };
+    let from_file;
+    let text = if given.is_empty() {
+        let path = manifest.directory.join(CONFIG_FILE);
+        from_file = std::fs::read_to_string(&path).map_err(|error| StartError::File { path, error })?;
+        from_file.as_str()
+    } else {
+        given
+    };
+    let lookup = |name: &str| variables.get(name).map(str::to_owned);
+    let config = config::check(text, &lookup).map_err(StartError::Config)?;
+    for warning in &config.warnings {
+        crate::log(warning);
+    }
+    Ok(())
 }
 
 /// Copies the component's files to a directory that holds nothing else. Its name is made from their content, so a
