@@ -119,7 +119,7 @@ async fn run<D: Database>(
 ) -> Result<Response, Failure> {
     let (query, body) = (Query(request.query), request.body);
     match action {
-        Action::Health => Ok(Response::ok(json::CONTENT_TYPE, r#"{"status":"ok"}"#.to_owned())),
+        Action::Health => Ok(healthy()),
         Action::Ready => upkeep::ready(context),
         Action::PutPackage => packages::put(context, ids, query, body).await,
         Action::GetPackage => packages::get(context, ids, query),
@@ -165,4 +165,24 @@ fn bearer_token(header: &[u8]) -> Option<&[u8]> {
 
 fn unauthorized() -> Failure {
     Problem::new(Code::Unauthorized, "Send the admin token as \"Authorization: Bearer ...\".").into()
+}
+
+/// The longest body of a control request that is read.
+pub const BODY_LENGTH_MAX: u64 = 64 * 1024;
+
+/// True where a path is the control API's and no product's.
+#[must_use]
+pub fn owns(path: &str) -> bool {
+    path.strip_prefix("/_tollgate").is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
+/// The answer to a health check, which needs neither configuration nor ledger. None where the request is none.
+#[must_use]
+pub fn health_check(method: &str, path: &str) -> Option<Response> {
+    let is_health_check = path == "/_tollgate/healthz" && matches!(method, "GET" | "HEAD");
+    is_health_check.then(healthy)
+}
+
+fn healthy() -> Response {
+    Response::ok(json::CONTENT_TYPE, r#"{"status":"ok"}"#.to_owned())
 }

@@ -1,0 +1,61 @@
+//! Tokens, paths and methods.
+
+use super::{Desk, refusal};
+
+#[test]
+fn nothing_is_answered_without_a_valid_token() {
+    let desk = Desk::open();
+    for token in [None, Some(""), Some("Bearer"), Some("Bearer "), Some("Bearer x"), Some("Basic admin-token"), Some("admin-token")] {
+        for path in ["/_tollgate/v1/customers", "/_tollgate/v1/nowhere", "/_tollgate"] {
+            let response = desk.send("GET", path, token, "");
+            assert_eq!(refusal(&response), (401, "unauthorized".to_owned()), "{path} {token:?}");
+            assert_eq!(response.headers, [("WWW-Authenticate", "Bearer".to_owned())]);
+        }
+    }
+    assert_eq!(desk.send("GET", "/_tollgate/v1/customers", Some("bearer admin-token"), "").status, 200);
+}
+
+#[test]
+fn the_read_token_only_reads() {
+    let desk = Desk::open();
+    for path in ["customers", "metrics", "audit"] {
+        assert_eq!(desk.send("GET", &format!("/_tollgate/v1/{path}"), Some("Bearer read-token"), "").status, 200, "{path}");
+    }
+    let response = desk.send("POST", "/_tollgate/v1/tick", Some("Bearer read-token"), "");
+    assert_eq!(refusal(&response), (403, "unauthorized".to_owned()));
+    let response = desk.send("PUT", "/_tollgate/v1/packages/p", Some("Bearer read-token"), "not even JSON");
+    assert_eq!(refusal(&response), (403, "unauthorized".to_owned()));
+}
+
+#[test]
+fn health_and_readiness_need_no_token() {
+    let desk = Desk::open();
+    for path in ["/_tollgate/healthz", "/_tollgate/readyz"] {
+        for method in ["GET", "HEAD"] {
+            assert_eq!(desk.send(method, path, None, "").status, 200, "{method} {path}");
+        }
+        assert_eq!(refusal(&desk.send("POST", path, None, "")), (405, "method_not_allowed".to_owned()));
+    }
+    assert_eq!(desk.send("GET", "/_tollgate/healthz", None, "").body, r#"{"status":"ok"}"#);
+}
+
+#[test]
+fn a_wrong_path_is_not_found_and_a_wrong_method_is_told_the_right_ones() {
+    let desk = Desk::open();
+    assert_eq!(refusal(&desk.ask("GET", "/nowhere", "")), (404, "not_found".to_owned()));
+    let response = desk.ask("DELETE", "/packages/p", "");
+    assert_eq!(refusal(&response), (405, "method_not_allowed".to_owned()));
+    assert_eq!(response.headers, [("Allow", "PUT, GET, HEAD, PATCH".to_owned())]);
+}
+
+#[test]
+fn an_unusable_ledger_is_a_503_whose_reason_is_only_logged() {
+    use crate::store::Database;
+    let desk = Desk::open();
+    desk.book.database().execute("DROP TABLE packages", &[]).unwrap();
+    let response = desk.ask("GET", "/packages/p", "");
+    assert_eq!(refusal(&response), (503, "ledger_unavailable".to_owned()));
+    assert_eq!(response.headers, [("Retry-After", "1".to_owned())]);
+    assert!(response.log.unwrap().contains("no such table"));
+    assert!(!response.body.contains("table"));
+}
