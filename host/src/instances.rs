@@ -69,6 +69,8 @@ fn engine() -> wasmtime::Result<Engine> {
         .linear_memory_keep_resident(INSTANCE_MEMORY_KEPT_BYTES)
         .table_keep_resident(INSTANCE_MEMORY_KEPT_BYTES);
     let mut config = Config::new();
+    // A component is built without names, so a backtrace of it says nothing.
+    config.wasm_backtrace_max_frames(None);
     // Without a cache the component is compiled anew, which is all that a missing home directory costs.
     config.wasm_component_model_async(true).cache(Cache::new(CacheConfig::new()).ok());
     let pooled = Engine::new(config.clone().allocation_strategy(InstanceAllocationStrategy::Pooling(pool)));

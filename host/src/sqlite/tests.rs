@@ -93,14 +93,14 @@ fn other_files_are_out_of_reach() {
 }
 
 #[test]
-fn errors_are_the_messages_of_sqlite() {
+fn errors_and_counts_are_those_of_sqlite() {
     let directory = Directory::new();
     let mut connection = directory.connection();
     run(&mut connection, "CREATE TABLE t (a UNIQUE)").unwrap();
     run(&mut connection, "INSERT INTO t VALUES (1)").unwrap();
+    assert_eq!((connection.changes(), connection.last_insert_rowid()), (1, 1));
     assert_eq!(refusal(&mut connection, "INSERT INTO t VALUES (1)"), "UNIQUE constraint failed: t.a");
     assert_eq!(refusal(&mut connection, "SELECT * FROM u"), "no such table: u");
-    assert_eq!((connection.changes(), connection.last_insert_rowid()), (1, 1));
 }
 
 #[test]
