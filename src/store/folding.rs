@@ -122,3 +122,229 @@ fn walk(rows: &[Vec<Value>], start: Reach, cutoff_ms: i64, entries_max: usize) -
     }
     Ok(reach)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Folded, fold};
+    use crate::book::Book;
+    use crate::book::tests::block_on;
+    use crate::ids::{AccountKey, CorrectionId, CustomerId, PackageId, ProductId, RequestId};
+    use crate::ledger::{Command, Fingerprint, Grant, PackageKind, Settlement};
+    use crate::quantity::Quantity;
+    use crate::store::database::{Database, Value};
+    use crate::store::reports::{audit, audited_accounts};
+    use crate::store::testing::{Sqlite, memory};
+    use crate::store::{create_account, load};
+
+    const DAY_MS: i64 = 86_400_000;
+    const KEEP_MS: i64 = 30 * DAY_MS;
+    const CUSTOMERS: [&str; 3] = ["a", "b", "c"];
+
+    struct Ledger {
+        book: Book<Sqlite>,
+        now_ms: i64,
+        random: u64,
+    }
+
+    impl Ledger {
+        fn new() -> Self {
+            let mut ledger = Self { book: Book::new(memory()), now_ms: 1_000 * DAY_MS, random: 7 };
+            for customer_id in CUSTOMERS {
+                create_account(ledger.book.database(), &key(customer_id), ledger.now_ms).unwrap();
+                for number in 0..3 {
+                    ledger.grant(customer_id, number);
+                }
+            }
+            ledger
+        }
+
+        fn grant(&mut self, customer_id: &str, number: u64) {
+            let grant = Grant {
+                package_id: PackageId::new(&format!("{customer_id}-{number}")).unwrap(),
+                kind: PackageKind::Prepaid,
+                quantity: Quantity::from_parts(150).unwrap(),
+                starts_at_ms: None,
+                expires_at_ms: None,
+                priority: 0,
+                order_id: None,
+            };
+            self.submit(customer_id, Command::Grant(Box::new(grant)));
+        }
+
+        /// Refusals are part of the game.
+        fn submit(&mut self, customer_id: &str, command: Command) {
+            block_on(self.book.submit(&key(customer_id), command, self.now_ms)).unwrap();
+        }
+
+        fn below(&mut self, bound: u64) -> u64 {
+            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.random >> 33) % bound
+        }
+
+        fn parts(&mut self, bound: u64) -> Quantity {
+            Quantity::from_parts(i64::try_from(self.below(bound)).unwrap()).unwrap()
+        }
+
+        /// Something happens to one of a few request ids of a customer.
+        fn happen(&mut self) {
+            let customer_id = CUSTOMERS[usize::try_from(self.below(3)).unwrap()];
+            let request_id = RequestId::new(&format!("r{}", self.below(12))).unwrap();
+            let name = CorrectionId::new(&format!("x{}", self.below(1_000_000))).unwrap();
+            let command = match self.below(8) {
+                0..=2 => Command::Admit {
+                    request_id,
+                    fingerprint: Fingerprint::of("GET", "/", None),
+                    hold: self.parts(8).max(Quantity::from_parts(1).unwrap()),
+                    lease_ends_ms: self.now_ms + 1,
+                    replay_limit: 1,
+                },
+                3 | 4 => Command::Settle(Settlement {
+                    request_id,
+                    attempt: u32::try_from(1 + self.below(2)).unwrap(),
+                    charge: self.parts(40),
+                    status: Some(200),
+                    usage_missing: false,
+                }),
+                5 => Command::LoseHold { request_id, charge: true },
+                6 => Command::Refund { request_id, refund_id: name, quantity: None, reason: "slow".into() },
+                _ => Command::Adjust {
+                    package_id: PackageId::new(&format!("{customer_id}-{}", self.below(3))).unwrap(),
+                    adjustment_id: name,
+                    quantity: Quantity::from_parts(5).unwrap().up(),
+                    reason: "more".into(),
+                },
+            };
+            self.submit(customer_id, command);
+            self.now_ms += i64::try_from(self.below(u64::try_from(DAY_MS).unwrap())).unwrap();
+        }
+
+        /// Every balance and every counter, after an audit that finds nothing.
+        fn balances(&self) -> Vec<String> {
+            let database = self.book.database();
+            for account in audited_accounts(database, None, "", 10).unwrap().0 {
+                assert_eq!(audit(database, &account).unwrap().differences, [], "{account:?}");
+            }
+            let request =
+                |customer_id| crate::store::LoadRequest { key: key(customer_id), request_ids: vec![], corrections: vec![] };
+            let mut accounts = load(database, &CUSTOMERS.map(request)).unwrap();
+            accounts.sort_by(|one, other| one.key.cmp(&other.key));
+            accounts.iter().map(|stored| format!("{:?}", (stored.account.packages(), stored.account.overrun()))).collect()
+        }
+
+        fn count(&self, query: &str) -> i64 {
+            self.book.database().execute(query, &[]).unwrap()[0][0].integer().unwrap()
+        }
+
+        /// Folds all that is due, piece by piece.
+        fn fold_all(&self, entries_max: usize) -> usize {
+            let before = self.balances();
+            let mut folded = 0;
+            for _ in 0..100_000 {
+                let piece = fold(self.book.database(), self.now_ms, KEEP_MS, entries_max).unwrap();
+                assert!(piece.scanned <= entries_max);
+                assert_eq!(self.balances(), before);
+                folded += piece.folded;
+                if !piece.more {
+                    return folded;
+                }
+            }
+            panic!("folding does not end");
+        }
+    }
+
+    fn key(customer_id: &str) -> AccountKey {
+        AccountKey { customer_id: CustomerId::new(customer_id).unwrap(), product_id: ProductId::new("translate").unwrap() }
+    }
+
+    #[test]
+    fn the_audit_balances_after_every_piece_whatever_happened_before() {
+        for entries_max in [1, 7, 500] {
+            let mut ledger = Ledger::new();
+            let mut folded = 0;
+            for _ in 0..20 {
+                for _ in 0..60 {
+                    ledger.happen();
+                }
+                folded += ledger.fold_all(entries_max);
+            }
+            assert!(folded > 100, "{folded} entries folded");
+        }
+    }
+
+    #[test]
+    fn in_the_end_only_sums_and_what_no_call_made_are_left() {
+        let mut ledger = Ledger::new();
+        for _ in 0..200 {
+            ledger.happen();
+        }
+        for customer_id in CUSTOMERS {
+            for number in 0..12 {
+                let request_id = RequestId::new(&format!("r{number}")).unwrap();
+                ledger.submit(customer_id, Command::LoseHold { request_id, charge: true });
+            }
+        }
+        ledger.now_ms += KEEP_MS + 1;
+        assert!(ledger.fold_all(10) > 0);
+        for query in [
+            "SELECT count(*) FROM entries WHERE request_id IS NOT NULL",
+            "SELECT count(*) FROM calls",
+            "SELECT count(*) FROM corrections WHERE target_kind = 'call'",
+            "SELECT count(*) FROM events WHERE request_id IS NOT NULL",
+        ] {
+            assert_eq!(ledger.count(query), 0, "{query}");
+        }
+        assert!(ledger.count("SELECT count(*) FROM entries WHERE request_id IS NULL") >= 9);
+        assert!(ledger.count("SELECT count(*) FROM corrections") > 0);
+        assert_eq!(fold(ledger.book.database(), ledger.now_ms, KEEP_MS, 10).unwrap(), Folded::default());
+    }
+
+    #[test]
+    fn a_live_call_keeps_its_entries_and_those_behind_it() {
+        let mut ledger = Ledger::new();
+        let admit = |request_id: &str| Command::Admit {
+            request_id: RequestId::new(request_id).unwrap(),
+            fingerprint: Fingerprint::of("GET", "/", None),
+            hold: Quantity::from_parts(1).unwrap(),
+            lease_ends_ms: i64::MAX,
+            replay_limit: 1,
+        };
+        let settle = |request_id: &str| {
+            let request_id = RequestId::new(request_id).unwrap();
+            let charge = Quantity::from_parts(1).unwrap();
+            Command::Settle(Settlement { request_id, attempt: 1, charge, status: None, usage_missing: false })
+        };
+        for command in [admit("before"), settle("before"), admit("long"), admit("behind"), settle("behind")] {
+            ledger.submit("a", command);
+        }
+        ledger.now_ms += 2 * KEEP_MS;
+        assert_eq!(ledger.fold_all(500), 2);
+        assert_eq!(ledger.count("SELECT count(*) FROM calls"), 2);
+        ledger.submit("a", settle("long"));
+        ledger.now_ms += KEEP_MS;
+        assert_eq!(ledger.fold_all(500), 0);
+        ledger.now_ms += 1;
+        assert_eq!(ledger.fold_all(500), 4);
+    }
+
+    #[test]
+    fn a_days_entries_are_summed_by_package_and_kind() {
+        let mut ledger = Ledger::new();
+        for number in 0..5 {
+            let request_id = RequestId::new(&format!("r{number}")).unwrap();
+            let (fingerprint, hold) = (Fingerprint::of("GET", "/", None), Quantity::from_parts(3).unwrap());
+            ledger.submit("b", Command::Admit { request_id, fingerprint, hold, lease_ends_ms: i64::MAX, replay_limit: 1 });
+        }
+        for number in 0..5 {
+            let request_id = RequestId::new(&format!("r{number}")).unwrap();
+            let charge = Quantity::from_parts(2).unwrap();
+            ledger
+                .submit("b", Command::Settle(Settlement { request_id, attempt: 1, charge, status: None, usage_missing: false }));
+        }
+        ledger.now_ms += KEEP_MS + 1;
+        assert_eq!(ledger.fold_all(4), 15);
+        let rows =
+            ledger.book.database().execute("SELECT day, package_number, kind, quantity, entries FROM daily ORDER BY kind", &[]);
+        let row = |kind: i64, quantity: i64| [1_000, 1, kind, quantity, 5].map(Value::Integer).to_vec();
+        assert_eq!(rows.unwrap(), [row(4, 15), row(5, 10), row(7, 5)]);
+    }
+}

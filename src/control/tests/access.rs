@@ -5,7 +5,9 @@ use super::{Desk, refusal};
 #[test]
 fn nothing_is_answered_without_a_valid_token() {
     let desk = Desk::open();
-    for token in [None, Some(""), Some("Bearer"), Some("Bearer "), Some("Bearer x"), Some("Basic admin-token"), Some("admin-token")] {
+    for token in
+        [None, Some(""), Some("Bearer"), Some("Bearer "), Some("Bearer x"), Some("Basic admin-token"), Some("admin-token")]
+    {
         for path in ["/_tollgate/v1/customers", "/_tollgate/v1/nowhere", "/_tollgate"] {
             let response = desk.send("GET", path, token, "");
             assert_eq!(refusal(&response), (401, "unauthorized".to_owned()), "{path} {token:?}");

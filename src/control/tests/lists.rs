@@ -40,7 +40,8 @@ fn packages_are_listed_by_the_state_they_show() {
     put(&desk, "free", r#","kind":"unmetered""#);
     desk.call("used", "translate", "r");
     desk.call("free", "translate", "r");
-    for (package_id, verb) in [("frozen", "freeze"), ("frozen-short", "freeze"), ("frozen-early", "freeze"), ("gone", "release")] {
+    for (package_id, verb) in [("frozen", "freeze"), ("frozen-short", "freeze"), ("frozen-early", "freeze"), ("gone", "release")]
+    {
         assert_eq!(desk.ask("POST", &format!("/packages/{package_id}/{verb}"), "").status, 200);
     }
     let states = ["scheduled", "active", "frozen", "exhausted", "expired", "released"];

@@ -116,7 +116,8 @@ fn what_is_wrong_with_a_body_is_invalid_and_changes_nothing() {
 #[test]
 fn what_is_wrong_with_a_path_or_query_is_invalid() {
     let desk = Desk::open();
-    for target in ["/packages/%", "/packages/%ff", "/packages/a%20b", "/packages/..", "/packages/p?x=1", "/customers/%2e/balance"] {
+    for target in ["/packages/%", "/packages/%ff", "/packages/a%20b", "/packages/..", "/packages/p?x=1", "/customers/%2e/balance"]
+    {
         assert_eq!(refusal(&desk.ask("GET", target, "")), (400, "invalid".to_owned()), "{target}");
     }
 }

@@ -12,7 +12,8 @@ fn a_tick_ends_lost_holds_once() {
     let tick = |desk: &Desk| serde_json::from_str::<serde_json::Value>(&desk.ask("POST", "/tick", "").body).unwrap();
     assert_eq!(tick(&desk)["lost_holds"], 0);
     desk.now_ms += 30_000;
-    let expected = |lost: u32| serde_json::json!({"lost_holds": lost, "delivered": 0, "failed": 0, "pushed": 0, "folded": 0, "more": false});
+    let expected =
+        |lost: u32| serde_json::json!({"lost_holds": lost, "delivered": 0, "failed": 0, "pushed": 0, "folded": 0, "more": false});
     assert_eq!(tick(&desk), expected(1));
     assert_eq!(tick(&desk), expected(0));
     let call = desk.get("/customers/c/calls/lost");

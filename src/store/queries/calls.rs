@@ -168,3 +168,45 @@ fn read_row(product_id: &ProductId, row: &[Value]) -> Result<ListedCall, StoreEr
     let package_ids = serde_json::from_str(text(package_ids, "call")?).map_err(|_| StoreError::unreadable("call's packages"))?;
     Ok(ListedCall { product_id: product_id.clone(), call, package_ids })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CallList, calls};
+    use crate::ids::CustomerId;
+    use crate::ledger::CallState;
+    use crate::store::database::Database;
+    use crate::store::testing::memory;
+
+    #[test]
+    fn a_state_that_few_calls_have_is_walked_in_bounded_steps_to_the_end() {
+        let database = memory();
+        for statement in [
+            "INSERT INTO accounts (account_id, customer_id, product_id, entry_count, folded_seq, unfolded_since_ms)
+                VALUES (1, 'c', 'p', 25000, 0, 0), (2, 'c', 'q', 3, 0, 0)",
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000)
+                INSERT INTO entries SELECT 1, i, 4, 1, 1, 'r' || i, NULL, i FROM n",
+            "INSERT INTO entries SELECT 2, seq, kind, package_number, quantity, request_id, NULL, at_ms FROM entries WHERE seq <= 3",
+            "INSERT INTO calls SELECT account_id, request_id, iif(seq % 12000 = 3, 'released', 'settled'), NULL, seq,
+                json_object('fingerprint', printf('%032d', 0), 'attempt', 1, 'hold', 1, 'legs', json('[]'), 'created_at_ms', at_ms)
+                FROM entries",
+        ] {
+            database.execute(statement, &[]).unwrap();
+        }
+        let customer_id = CustomerId::new("c").unwrap();
+        let (mut from, mut found, mut pages) = (None, Vec::new(), 0);
+        loop {
+            let state = Some(CallState::Released);
+            let list = CallList { customer_id: &customer_id, product_id: None, state, from: from.as_ref() };
+            let page = calls(&database, &list, 100).unwrap();
+            found.extend(page.items.into_iter().map(|listed| (listed.product_id.to_string(), listed.call.hold_seq)));
+            pages += 1;
+            match page.next {
+                Some(next) => from = Some(next),
+                None => break,
+            }
+        }
+        found[2..].sort();
+        let expected = [("p", 24003), ("p", 12003), ("p", 3), ("q", 3)];
+        assert_eq!((found, pages), (expected.map(|(product_id, seq)| (product_id.to_owned(), seq)).to_vec(), 3));
+    }
+}

@@ -112,3 +112,35 @@ fn scan_end(database: &impl Database, after: &str) -> Result<Option<String>, Sto
     let rows = database.execute(statement, &[after.into(), (SCANNED_ROWS_MAX - 1).into()])?;
     rows.first().and_then(|row| row.first()).map(|id| text(id, "package id").map(str::to_owned)).transpose()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{PackageFilter, packages};
+    use crate::ledger::PackageState;
+    use crate::store::database::Database;
+    use crate::store::testing::memory;
+
+    #[test]
+    fn a_filter_that_few_packages_pass_is_walked_in_bounded_steps_to_the_end() {
+        let database = memory();
+        database
+            .execute("INSERT INTO accounts (account_id, customer_id, product_id, unfolded_since_ms) VALUES (1, 'c', 'p', 0)", &[])
+            .unwrap();
+        let statement = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000)
+            INSERT INTO packages SELECT 1, i, printf('p%06d', i), 'prepaid', 10, 0, 0, 0, NULL, 0, 0, NULL,
+                iif(i % 12000 = 0, 'frozen', 'open'), '' FROM n";
+        database.execute(statement, &[]).unwrap();
+        let filter = PackageFilter { state: Some(PackageState::Frozen), ..PackageFilter::default() };
+        let (mut after, mut found, mut pages) = (String::new(), Vec::new(), 0);
+        loop {
+            let page = packages(&database, &filter, &after, 100, 1).unwrap();
+            found.extend(page.items.into_iter().map(|owned| owned.package.id.to_string()));
+            pages += 1;
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        assert_eq!((found, pages), (vec!["p012000".to_owned(), "p024000".to_owned()], 3));
+    }
+}
