@@ -3,6 +3,9 @@
 pub mod book;
 pub mod caller;
 pub mod config;
+mod edge;
+pub mod control;
+pub mod gateway;
 pub mod ids;
 pub mod ledger;
 pub mod problem;

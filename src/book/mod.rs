@@ -12,7 +12,7 @@
 mod batch;
 pub mod metrics;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};

@@ -10,9 +10,6 @@ use crate::quantity::Quantity;
 /// A package as a JSON array, in the order of its table's columns after `account_id`.
 pub(super) type PackageRow = (u32, String, String, i64, i64, i64, i64, Option<i64>, i32, i64, Option<String>, String, String);
 
-/// The columns of a [`PackageRow`], for statements.
-pub(super) const PACKAGE_COLUMNS: &str = "number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority, \
-     created_at_ms, order_id, standing, grant_digest";
 
 /// What a call's row keeps as JSON: everything no statement looks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -33,8 +33,8 @@ impl wasip3::exports::http::handler::Guest for Component {
                 Err(reason) => wire::problem(&not_ready(&reason), None, Vec::new()),
             };
         }
-        if control::is_health_check(&head.method, &head.path) {
-            return wire::control_response(control::healthy(), &head.method);
+        if let Some(healthy) = control::health_check(&head.method, &head.path) {
+            return wire::control_response(healthy, &head.method);
         }
         match Instance::get().await {
             Ok(instance) => control_request(instance, request, &head).await,
