@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::body::{self, not_null};
+use super::body;
 use super::failure::Failure;
 use super::json::{self, CallView};
 use super::packages::REASON_LENGTH_MAX;
@@ -26,7 +26,7 @@ const MERGED_PRODUCTS_MAX: usize = 50;
 #[serde(deny_unknown_fields)]
 struct RefundBody {
     refund_id: CorrectionId,
-    #[serde(default, deserialize_with = "not_null")]
+    #[serde(default)]
     quantity: Option<Quantity>,
     reason: String,
 }

@@ -7,6 +7,7 @@ use super::json::{self, ProductBalanceView};
 use super::query::{PathIds, Query, write_cursor};
 use super::time::format_ms;
 use super::{Context, Response};
+use crate::config::Config;
 use crate::ids::{CustomerId, ProductId};
 use crate::quantity::Quantity;
 use crate::store::{Database, LoadRequest, load, queries};
@@ -22,6 +23,7 @@ struct CustomerView<'a> {
 #[derive(Serialize)]
 struct ProductView<'a> {
     product_id: &'a ProductId,
+    unit: Option<&'static str>,
     remaining: Quantity,
     last_call_at: Option<String>,
 }
@@ -37,16 +39,21 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> R
     let after = query.cursor(LIST, |text| CustomerId::new(text).ok())?;
     let after = after.as_ref().map_or("", CustomerId::as_str);
     let page = queries::customers(context.database(), after, query.limit()?, context.now_ms)?;
-    let customers = page
-        .items
-        .iter()
-        .map(|row| CustomerView { customer_id: &row.customer_id, products: row.products.iter().map(product_view).collect() });
+    let customers = page.items.iter().map(|row| CustomerView {
+        customer_id: &row.customer_id,
+        products: row.products.iter().map(|product| product_view(product, context.config)).collect(),
+    });
     let next_cursor = page.next.map(|position| write_cursor(LIST, &position));
     json::response(200, &List { customers: customers.collect(), next_cursor })
 }
 
-fn product_view(row: &queries::ProductRow) -> ProductView<'_> {
-    ProductView { product_id: &row.product_id, remaining: row.remaining, last_call_at: row.last_call_at_ms.map(format_ms) }
+fn product_view<'a>(row: &'a queries::ProductRow, config: &Config) -> ProductView<'a> {
+    ProductView {
+        product_id: &row.product_id,
+        unit: json::unit(config, &row.product_id),
+        remaining: row.remaining,
+        last_call_at: row.last_call_at_ms.map(format_ms),
+    }
 }
 
 pub(super) fn balance<D: Database>(context: &Context<'_, D>, ids: &PathIds, query: Query<'_>) -> Result<Response, Failure> {

@@ -20,7 +20,7 @@ pub(super) fn response(status: u16, document: &impl Serialize) -> Result<Respons
 }
 
 /// What a product counts, where it is still configured.
-fn unit(config: &Config, product_id: &ProductId) -> Option<&'static str> {
+pub(super) fn unit(config: &Config, product_id: &ProductId) -> Option<&'static str> {
     config.product(product_id).map(|product| product.meter.unit())
 }
 

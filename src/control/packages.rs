@@ -19,7 +19,7 @@ use crate::store::queries::{self, PackageFilter};
 use crate::store::{Database, create_account};
 
 /// The longest order id, in characters.
-const ORDER_ID_LENGTH_MAX: usize = 128;
+const ORDER_ID_LENGTH_MAX: usize = 256;
 
 /// The longest reason of a correction, in characters.
 pub(super) const REASON_LENGTH_MAX: usize = 500;
@@ -35,7 +35,7 @@ struct PutBody {
     kind: Option<PackageKind>,
     #[serde(default, deserialize_with = "not_null")]
     quantity: Option<Quantity>,
-    #[serde(default, deserialize_with = "not_null")]
+    #[serde(default)]
     starts_at: Option<Timestamp>,
     #[serde(default)]
     expires_at: Option<Timestamp>,

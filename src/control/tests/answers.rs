@@ -42,7 +42,7 @@ fn a_customer_in_the_list_has_what_its_balance_says() {
     assert_eq!(
         customers["customers"],
         serde_json::json!([{ "customer_id": "c", "products": [
-            { "product_id": "translate", "remaining": "14", "last_call_at": "2026-01-01T00:00:00.000Z" },
+            { "product_id": "translate", "unit": "call", "remaining": "14", "last_call_at": "2026-01-01T00:00:00.000Z" },
         ]}])
     );
     assert_eq!(desk.get("/customers/c/balance")["products"][0]["remaining"], "14");

@@ -88,7 +88,6 @@ fn what_is_wrong_with_a_body_is_invalid_and_changes_nothing() {
         r#""unknown":1"#,
         r#""kind":"gift""#,
         r#""kind":null"#,
-        r#""starts_at":null"#,
         r#""starts_at":"2026-02-30T00:00:00Z""#,
         r#""starts_at":"tomorrow""#,
         r#""starts_at":0"#,
@@ -203,7 +202,6 @@ fn a_refund_goes_back_once_and_never_beyond_the_charge() {
         (409, "live", r#"{"refund_id":"g","reason":"slow"}"#),
         (404, "none", r#"{"refund_id":"g","reason":"slow"}"#),
         (400, "r", r#"{"refund_id":"g","quantity":"0","reason":"slow"}"#),
-        (400, "r", r#"{"refund_id":"g","quantity":null,"reason":"slow"}"#),
         (400, "r", r#"{"refund_id":"g","quantity":"-1","reason":"slow"}"#),
     ] {
         assert_eq!(refusal(&refund(request_id, body)).0, status, "{body}");
