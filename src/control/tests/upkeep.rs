@@ -24,6 +24,21 @@ fn a_tick_ends_lost_holds_once() {
 }
 
 #[test]
+fn a_hold_that_cannot_be_read_keeps_no_other_from_its_end() {
+    let mut desk = Desk::open();
+    for customer_id in ["a", "b"] {
+        desk.grant(&format!("p-{customer_id}"), customer_id, "translate", "10");
+        desk.hold(customer_id, "translate", "lost");
+    }
+    desk.book.database().execute("UPDATE calls SET detail = '{}' WHERE account_id = 1", &[]).unwrap();
+    desk.now_ms += 30_000;
+    let response = desk.ask("POST", "/tick", "");
+    assert_eq!(refusal(&response), (500, "internal".to_owned()));
+    assert!(response.log.unwrap().contains("unreadable"));
+    assert_eq!(desk.get("/customers/b/calls/lost")["lost"], true);
+}
+
+#[test]
 fn ticks_fold_old_calls_and_the_audit_balances_all_along() {
     let mut desk = Desk::open();
     for customer_id in ["a", "b", "c"] {

@@ -21,7 +21,7 @@ pub struct OverdueHold {
 /// # Errors
 /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read.
 pub fn overdue_holds(database: &impl Database, limit: usize, now_ms: i64) -> Result<Vec<OverdueHold>, StoreError> {
-    let statement = "SELECT a.customer_id, a.product_id, c.request_id, c.detail ->> '$.hold' FROM calls AS c \
+    let statement = "SELECT a.customer_id, a.product_id, c.request_id, coalesce(c.detail ->> '$.hold', 0) FROM calls AS c \
                      CROSS JOIN accounts AS a USING (account_id) WHERE c.lease_ends_ms <= ?1 ORDER BY c.lease_ends_ms LIMIT ?2";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = database.execute(statement, &[now_ms.into(), limit.into()])?;
