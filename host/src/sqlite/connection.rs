@@ -19,6 +19,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// reach 100 ms, far longer than a commit holds the lock.
 const BUSY_STEP_MIN: Duration = Duration::from_micros(50);
 const BUSY_STEP_MAX: Duration = Duration::from_millis(1);
+/// A wait longer than this first hands the thread's other tasks to another thread, which costs more than a short wait.
+const BUSY_INLINE_MAX: Duration = Duration::from_millis(2);
 /// Prepared statements kept per connection.
 const STATEMENT_CACHE: usize = 128;
 
@@ -96,7 +98,12 @@ fn wait_for_lock(attempt: i32) -> bool {
         return false;
     }
     let doublings = u32::try_from(attempt).unwrap_or(0).min(5);
-    std::thread::sleep(BUSY_STEP_MIN.saturating_mul(1 << doublings).min(BUSY_STEP_MAX));
+    let step = BUSY_STEP_MIN.saturating_mul(1 << doublings).min(BUSY_STEP_MAX);
+    if waited < BUSY_INLINE_MAX {
+        std::thread::sleep(step);
+    } else {
+        tokio::task::block_in_place(|| std::thread::sleep(step));
+    }
     true
 }
 
