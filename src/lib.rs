@@ -3,8 +3,8 @@
 pub mod book;
 pub mod caller;
 pub mod config;
-mod edge;
 pub mod control;
+mod edge;
 pub mod gateway;
 pub mod ids;
 pub mod ledger;

@@ -10,8 +10,8 @@ mod error;
 mod gateway;
 mod header;
 mod product;
-mod secrets;
 mod secret_names;
+mod secrets;
 mod section;
 #[cfg(test)]
 mod tests;

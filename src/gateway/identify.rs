@@ -160,7 +160,8 @@ fn single_id(head: &Head, name: &str) -> Result<Option<RequestId>, NotSingle> {
 
 /// True where a segment is `.` or `..` once its dots are decoded: a backend could leave the route by it. A backslash counts as a slash, as it does
 /// for some backends.
-fn has_dot_segment(path: &str) -> bool {
+#[must_use]
+pub fn has_dot_segment(path: &str) -> bool {
     if !path.contains(['.', '%']) {
         return false;
     }

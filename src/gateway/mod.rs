@@ -12,7 +12,7 @@ mod outcome;
 mod refusal;
 
 pub use headers::{backend_headers, reply_headers};
-pub use identify::{Head, Identified, Refused, identify};
+pub use identify::{Head, Identified, Refused, has_dot_segment, identify};
 pub use outcome::{HOLD, Outcome, outcome};
 pub use refusal::{RateLimit, refusal_problem};
 

@@ -46,7 +46,11 @@ pub fn outcome(meter: &Meter, admission: &Admission, status: u16) -> Outcome {
         (Admission::Replay, _) => Outcome::Replayed,
         (Admission::Held { .. }, Meter::Call { charge_when: ChargeWhen::Forwarded }) => Outcome::Charged(HOLD),
         (Admission::Held { .. }, Meter::Call { charge_when: ChargeWhen::Succeeded }) => {
-            if (200..300).contains(&status) { Outcome::Charged(HOLD) } else { Outcome::Released }
+            if (200..300).contains(&status) {
+                Outcome::Charged(HOLD)
+            } else {
+                Outcome::Released
+            }
         }
     }
 }

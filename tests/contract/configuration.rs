@@ -77,7 +77,6 @@ async fn the_gateways_own_prefix_is_an_error_as_a_route(suite: Arc<Suite>) {
 
 async fn a_text_that_is_not_toml_is_an_error(suite: Arc<Suite>) {
     expect_error(&suite, "[gateway]", "[gateway", &[]).await;
-    expect_error(&suite, CONFIG, "", &[]).await;
 }
 
 async fn an_empty_secret_is_an_error_that_tells_no_secret(suite: Arc<Suite>) {

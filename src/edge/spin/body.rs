@@ -85,8 +85,13 @@ pub(super) async fn read_whole(request: Request, length_max: u64, idle_timeout_m
         chunk.clear();
         buffer = chunk;
     }
-    match within(incoming.ending.into_future(), idle_timeout_ms).await {
-        Some(Ok(_)) => Ok(body),
+    whole(incoming.ending, idle_timeout_ms).await.map(|_| body)
+}
+
+/// The trailers of a body whose chunks have ended, if it ended as whole.
+async fn whole(ending: FutureReader<Ending>, idle_timeout_ms: i64) -> Result<Option<Fields>, BodyError> {
+    match within(ending.into_future(), idle_timeout_ms).await {
+        Some(Ok(trailers)) => Ok(trailers),
         Some(Err(_)) => Err(BodyError::Cut),
         None => Err(BodyError::Idle),
     }
@@ -152,21 +157,25 @@ pub(super) async fn upload(
             }
         }
     }
-    match within(from.ending.into_future(), idle_timeout_ms).await {
-        Some(Ok(trailers)) => {
+    match whole(from.ending, idle_timeout_ms).await {
+        Ok(trailers) => {
             to.finish(trailers).await;
             Ok(())
         }
-        _ => {
+        Err(error) => {
             to.abort().await;
-            Err(BodyError::Cut)
+            Err(error)
         }
     }
 }
 
-/// The first chunk of a body of unknown length; `None` where there is no body.
-pub(super) async fn first_chunk(incoming: &mut Incoming, idle_timeout_ms: i64) -> Result<Option<Vec<u8>>, BodyError> {
-    incoming.next(Vec::with_capacity(16 * 1024), idle_timeout_ms).await
+/// A body of unknown length, once its first chunk tells whether there is one; `None` where there is none.
+pub(super) async fn look_ahead(mut incoming: Incoming, idle_timeout_ms: i64) -> Result<Option<(Incoming, Vec<u8>)>, BodyError> {
+    match incoming.next(Vec::with_capacity(16 * 1024), idle_timeout_ms).await? {
+        Some(chunk) => Ok(Some((incoming, chunk))),
+        // What broke off before its first byte is not what was never there.
+        None => whole(incoming.ending, idle_timeout_ms).await.map(|_| None),
+    }
 }
 
 /// Moves a reply's body to the caller, and ends it only when `settled` says that its charge is durable: of a body of known length the last
@@ -178,41 +187,39 @@ pub(super) async fn download(
     idle_timeout_ms: i64,
     settled: impl Future<Output = bool>,
 ) {
-    let settled = settled.shared();
     // Settling starts now and goes on beside the body.
-    let mut settling = settled.clone();
+    let settled = settled.shared();
     let mut moved: u64 = 0;
     let mut buffer = Vec::with_capacity(CHUNK_BYTES_MAX);
     loop {
         let next = pin!(from.next(buffer, idle_timeout_ms));
-        let next = match select(next, settling.clone()).await {
+        let next = match select(next, settled.clone()).await {
             Either::Left((next, _)) => next,
             Either::Right((_, next)) => next.await,
         };
         let Ok(chunk) = next else {
-            settling.await;
+            settled.await;
             return to.abort().await;
         };
         let Some(chunk) = chunk else { break };
         moved = moved.saturating_add(chunk.len() as u64);
         let is_last = length.is_some_and(|length| moved >= length);
-        if is_last && !settling.clone().await {
+        if is_last && !settled.clone().await {
             return to.abort().await;
         }
         buffer = to.chunks.write_all(chunk).await;
         if !buffer.is_empty() {
             // The caller has left. Nothing more is learned from the body of a per-call product.
-            settling.await;
+            settled.await;
             return;
         }
         buffer.reserve(CHUNK_BYTES_MAX);
     }
-    settling = settled;
-    if !settling.await {
+    if !settled.await {
         return to.abort().await;
     }
-    match within(from.ending.into_future(), idle_timeout_ms).await {
-        Some(Ok(trailers)) => to.finish(trailers).await,
-        _ => to.abort().await,
+    match whole(from.ending, idle_timeout_ms).await {
+        Ok(trailers) => to.finish(trailers).await,
+        Err(_) => to.abort().await,
     }
 }

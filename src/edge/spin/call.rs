@@ -5,7 +5,7 @@ use wasip3::http::types::{ErrorCode, Request, Response};
 use wasip3::{wit_future, wit_stream};
 
 use super::background::{self, LeaseGuard};
-use super::body::{BodyError, Incoming, Outgoing, download, first_chunk, read_whole};
+use super::body::{BodyError, Incoming, Outgoing, download, look_ahead, read_whole};
 use super::forward::{ForwardError, RequestBody, forward};
 use super::instance::{Instance, elapsed_us, monotonic_ns, now_ms, sleep_ms};
 use super::wire::{self, Ending, accepted, internal};
@@ -117,7 +117,9 @@ async fn submit(instance: &'static Instance, identified: &Identified<'_>, comman
     instance.book.submit(&identified.account, command, now_ms()).await.map_err(|error| match error {
         LedgerError::Unavailable(reason) => {
             eprintln!("the ledger is unavailable: {reason}");
-            Problem::new(Code::LedgerUnavailable, "The ledger cannot be written now. Nothing was forwarded.").with_retry_after_s(1).into()
+            Problem::new(Code::LedgerUnavailable, "The ledger cannot be written now. Nothing was forwarded.")
+                .with_retry_after_s(1)
+                .into()
         }
         LedgerError::Corrupt(reason) => {
             eprintln!("the ledger is corrupt: {reason}");
@@ -172,16 +174,14 @@ async fn request_body(
     fingerprinted: Option<Vec<u8>>,
     arriving: Option<Incoming>,
 ) -> Result<RequestBody, BodyError> {
-    let Some(mut incoming) = arriving else {
+    let Some(incoming) = arriving else {
         return Ok(fingerprinted.filter(|body| !body.is_empty()).map_or(RequestBody::Empty, RequestBody::Whole));
     };
     if head.content_length().is_some() {
         return Ok(RequestBody::Arriving(incoming, None));
     }
-    match first_chunk(&mut incoming, identified.product.idle_timeout_ms).await? {
-        Some(chunk) => Ok(RequestBody::Arriving(incoming, Some(chunk))),
-        None => Ok(RequestBody::Empty),
-    }
+    let body = look_ahead(incoming, identified.product.idle_timeout_ms).await?;
+    Ok(body.map_or(RequestBody::Empty, |(incoming, chunk)| RequestBody::Arriving(incoming, Some(chunk))))
 }
 
 /// The backend gave no reply: nothing is charged, and the caller is told once that is durable.

@@ -17,6 +17,7 @@ use spin_sdk::wasip3;
 use wasip3::http::types::{ErrorCode, Request, Response};
 
 use crate::control;
+use crate::gateway::{Head, has_dot_segment};
 use crate::problem::{Code, Problem};
 use instance::{Instance, NotReady};
 
@@ -27,7 +28,8 @@ wasip3::http::service::export!(Component);
 impl wasip3::exports::http::handler::Guest for Component {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let head = wire::read_head(&request);
-        if !control::owns(&head.path) {
+        // A path with dot segments is nobody's: a call's checks refuse it.
+        if has_dot_segment(&head.path) || !control::owns(&head.path) {
             return match Instance::get().await {
                 Ok(instance) => call::call(instance, request, head).await,
                 Err(reason) => wire::problem(&not_ready(&reason), None, Vec::new()),
@@ -50,11 +52,7 @@ fn not_ready(reason: &NotReady) -> Problem {
     }
 }
 
-async fn control_request(
-    instance: &'static Instance,
-    request: Request,
-    head: &crate::gateway::Head,
-) -> Result<Response, ErrorCode> {
+async fn control_request(instance: &'static Instance, request: Request, head: &Head) -> Result<Response, ErrorCode> {
     let body = match body::read_whole(request, control::BODY_LENGTH_MAX, instance::CONTROL_IDLE_TIMEOUT_MS).await {
         Ok(body) => body,
         Err(error) => return wire::problem(&error.problem(), None, Vec::new()),
