@@ -145,7 +145,7 @@ impl<D: Database> Book<D> {
         Ok(())
     }
 
-    /// Writes what the accounts decided, with the counters that wait. Counters alone are written when asked with nothing else, or when many wait.
+    /// Writes what the accounts decided, and the counters where they are due or nothing else was asked for.
     fn write(&self, accounts: &mut HashMap<AccountKey, Stored>, waiting: &[Waiting]) -> Result<(), StoreError> {
         let mut meters = self.meters.borrow_mut();
         let mut commit = Commit::default();
@@ -156,14 +156,19 @@ impl<D: Database> Book<D> {
                 written.push(&one.key);
             }
         }
-        if written.is_empty() && !waiting.is_empty() && !meters.is_overdue() {
+        let are_counts_due = waiting.is_empty() || meters.are_due();
+        if written.is_empty() && !are_counts_due {
             return Ok(());
         }
-        for (name, increment) in meters.counts() {
-            commit.add_metric(name, increment);
+        if are_counts_due {
+            for (name, increment) in meters.counts() {
+                commit.add_metric(name, increment);
+            }
         }
-        store::commit(&self.database, &commit)?;
-        meters.clear();
+        store::commit(&self.database, commit)?;
+        if are_counts_due {
+            meters.clear();
+        }
         for key in written {
             if let Some(stored) = accounts.get_mut(key) {
                 stored.version += 1;

@@ -86,8 +86,13 @@ impl Meters {
         self.counters.is_empty() && self.ledger_errors == 0
     }
 
-    pub(super) fn is_overdue(&self) -> bool {
+    /// True where the counters are to be written with the next commit, or without one.
+    pub(super) fn are_due(&self) -> bool {
         self.events >= UNWRITTEN_MAX
+    }
+
+    pub(super) fn make_due(&mut self) {
+        self.events = UNWRITTEN_MAX;
     }
 
     pub(super) fn counts(&self) -> Vec<(String, u64)> {

@@ -33,6 +33,9 @@ const QUEUE_LENGTH_MAX: usize = 4096;
 /// From how many deferred commands on they ride along with the next batch. Fewer wait for their own: written together they touch fewer pages.
 const DEFERRED_RIDING_MIN: usize = 32;
 
+/// The most deferred commands that are written at once.
+const FLUSHED_MAX: usize = 256;
+
 /// The most accounts an instance remembers.
 const CACHED_ACCOUNTS_MAX: usize = 1024;
 
@@ -173,7 +176,12 @@ impl<D: Database> Book<D> {
     /// # Errors
     /// [`LedgerError`]; the commands wait for the next time.
     pub fn flush_deferred(&self, now_ms: i64) -> Result<(), LedgerError> {
-        let commands: Vec<_> = self.deferred.borrow_mut().drain(..).collect();
+        let commands: Vec<_> = {
+            let mut deferred = self.deferred.borrow_mut();
+            let count = deferred.len().min(FLUSHED_MAX);
+            deferred.drain(..count).collect()
+        };
+        self.meters.borrow_mut().make_due();
         let mut waiting: Vec<Waiting> =
             commands.into_iter().map(|(key, command)| Waiting { key, command, now_ms, answer: Rc::default() }).collect();
         waiting.extend(self.queue.borrow_mut().drain(..));
@@ -196,8 +204,9 @@ impl<D: Database> Book<D> {
 
     fn run_batch(&self) {
         if self.deferred_count() >= DEFERRED_RIDING_MIN {
+            let now_ms = self.queue.borrow().front().map_or(0, |one| one.now_ms);
             // Every command of the batch has its answer or its error in its own place, and the deferred ones wait on if it failed.
-            let _ = self.flush_deferred(self.queue.borrow().front().map_or(0, |one| one.now_ms));
+            let _ = self.flush_deferred(now_ms);
             return;
         }
         let waiting: Vec<Waiting> = self.queue.borrow_mut().drain(..).collect();

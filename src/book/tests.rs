@@ -155,3 +155,15 @@ fn a_package_id_of_another_account_is_refused_without_harm_to_others() {
     assert!(matches!(grant(&first, "d", "p", "10").result, Err(Refusal::Conflict(_))));
     assert!(submit(&first, "c", admit("a")).admission().is_some());
 }
+
+#[test]
+fn many_deferred_settles_ride_along_with_the_next_batch() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "100");
+    for number in 0..40 {
+        submit(&first, "c", admit(&format!("r{number}")));
+        first.defer(&key("c"), settle(&format!("r{number}"))).unwrap();
+    }
+    submit(&first, "c", admit("last"));
+    assert!(submit(&second, "c", admit("other")).balance.used >= "32".parse().unwrap());
+}

@@ -1,8 +1,8 @@
 //! The store: accounts as rows, and decisions as one transaction each.
 //!
-//! It owns the schema and every statement. It applies data and decides nothing: what a commit writes, the ledger decided. A commit is one statement, a JSON
-//! document inserted into the view `commits`, whose trigger checks that no account changed since it was loaded and spreads the rows; so a decision, its
-//! entries, its events and its metrics are durable together or not at all.
+//! It owns the schema and every statement. It applies data and decides nothing: what a commit writes, the ledger decided. A commit is one statement, which
+//! inserts operations into a view whose trigger checks that no account changed since it was loaded and writes the rows; so a decision, its entries,
+//! its events and its metrics are durable together or not at all.
 //!
 //! What always holds: an account's `version` goes up with every commit that touches the account or any of its calls; a call's request id is
 //! claimed by its row's primary key; a package's counters obey the checks of its table whatever was decided.
@@ -13,6 +13,7 @@ mod commit;
 mod database;
 mod folding;
 mod load;
+mod operation;
 pub mod queries;
 pub mod reports;
 mod rows;

@@ -98,8 +98,9 @@ pub(super) fn read_package(row: PackageRow) -> Result<Package, StoreError> {
     })
 }
 
-pub(super) fn call_detail(call: &Call) -> CallDetail {
-    CallDetail {
+/// The JSON of a call's `detail`.
+pub(super) fn call_detail(call: &Call) -> String {
+    let detail = CallDetail {
         fingerprint: call.fingerprint.to_hex(),
         attempt: call.attempt,
         hold: call.hold.parts(),
@@ -114,7 +115,9 @@ pub(super) fn call_detail(call: &Call) -> CallDetail {
         status: call.status,
         created_at_ms: call.created_at_ms,
         settled_at_ms: call.settled_at_ms,
-    }
+    };
+    // Numbers, words and flags: nothing of it can fail to serialize.
+    serde_json::to_string(&detail).unwrap_or_default()
 }
 
 /// A call from its columns: request id, state, end of lease, sequence of its hold, detail.

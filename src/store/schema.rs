@@ -106,8 +106,9 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     ) STRICT, WITHOUT ROWID",
     // Counters of the whole deployment.
     "CREATE TABLE metrics (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-    "CREATE VIEW commits AS SELECT NULL AS document",
-    include_str!("apply_commit.sql"),
+    "CREATE VIEW operations AS SELECT NULL AS op, NULL AS account_id, NULL AS seq, NULL AS request_id, NULL AS package_number,
+        NULL AS quantity, NULL AS at_ms, NULL AS number_1, NULL AS number_2, NULL AS word, NULL AS detail",
+    include_str!("apply_operations.sql"),
 ]];
 
 /// Makes a new connection ready: sets how durable its commits are, and migrates the schema where it is older than this version.
