@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use tollgate::control::ROUTES;
 use tollgate::problem::Code;
 
 const DOCUMENT: &str = include_str!("../openapi.yaml");
@@ -40,6 +41,13 @@ fn operations() -> BTreeSet<(String, String)> {
 /// The values of the lines that start with `prefix`.
 fn values(prefix: &str) -> Vec<&'static str> {
     DOCUMENT.lines().filter_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix(prefix)).collect()
+}
+
+#[test]
+fn what_is_described_is_what_is_routed() {
+    let routed: BTreeSet<_> = ROUTES.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
+    assert_eq!(routed.len(), ROUTES.len(), "a route is there twice");
+    assert_eq!(operations(), routed);
 }
 
 #[test]
