@@ -8,7 +8,7 @@ use crate::ledger::{Account, Admission, Balance, CallState, Command, CorrectionK
 use crate::store::{self, Commit, Database, LoadRequest, StoreError, Stored};
 
 /// For how many batches the write lock is taken first after another instance was faster.
-const CONTENDED_BATCHES: u32 = 16;
+const CONTENDED_BATCHES: u32 = 4;
 
 impl<D: Database> Book<D> {
     /// Decides all, writes all, and answers all: each command gets its reply, or all get the error, which is also returned.
@@ -72,28 +72,19 @@ impl<D: Database> Book<D> {
                 }
             }
         }
-        self.write(&mut accounts, waiting)?;
+        self.write(&mut accounts, waiting, false)?;
         Ok(replies)
     }
 
     fn attempt_locked(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
-        self.database.execute("BEGIN IMMEDIATE", &[])?;
-        let decided = self.decide_in_transaction(waiting);
-        match decided.and_then(|replies| self.database.execute("COMMIT", &[]).map(|_| replies)) {
-            Ok(replies) => Ok(replies),
-            Err(error) => {
-                // The first error is the one to report. A transaction that cannot be rolled back ends with its connection.
-                let _ = self.database.execute("ROLLBACK", &[]);
-                Err(error)
-            }
-        }
+        store::transaction(&self.database, || self.decide_in_transaction(waiting))
     }
 
     fn decide_in_transaction(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
         let mut accounts = self.accounts.borrow_mut();
         self.load_into(&mut accounts, waiting, |_| true)?;
         let replies = decide(&mut accounts, waiting);
-        self.write(&mut accounts, waiting)?;
+        self.write(&mut accounts, waiting, true)?;
         Ok(replies)
     }
 
@@ -146,7 +137,12 @@ impl<D: Database> Book<D> {
     }
 
     /// Writes what the accounts decided, and the counters where they are due or nothing else was asked for.
-    fn write(&self, accounts: &mut HashMap<AccountKey, Stored>, waiting: &[Waiting]) -> Result<(), StoreError> {
+    fn write(
+        &self,
+        accounts: &mut HashMap<AccountKey, Stored>,
+        waiting: &[Waiting],
+        in_transaction: bool,
+    ) -> Result<(), StoreError> {
         let mut meters = self.meters.borrow_mut();
         let mut commit = Commit::default();
         let mut written: Vec<&AccountKey> = Vec::new();
@@ -165,13 +161,12 @@ impl<D: Database> Book<D> {
                 commit.add_metric(name, increment);
             }
         }
-        store::commit(&self.database, commit)?;
+        store::commit(&self.database, &commit, in_transaction)?;
         if are_counts_due {
             meters.clear();
         }
         for key in written {
             if let Some(stored) = accounts.get_mut(key) {
-                stored.version += 1;
                 stored.account.forget_ended();
             }
         }

@@ -30,8 +30,8 @@ use metrics::Meters;
 /// The most commands that wait in one instance. An instance has at most as many calls at once as its host allows, each with one command.
 const QUEUE_LENGTH_MAX: usize = 4096;
 
-/// From how many deferred commands on they ride along with the next batch. Fewer wait for their own: written together they touch fewer pages.
-const DEFERRED_RIDING_MIN: usize = 32;
+/// So many deferred commands are written before the next batch. Fewer wait for their time: written together they touch fewer pages.
+const DEFERRED_MANY: usize = 32;
 
 /// The most deferred commands that are written at once.
 const FLUSHED_MAX: usize = 256;
@@ -171,27 +171,23 @@ impl<D: Database> Book<D> {
         !self.meters.borrow().is_empty()
     }
 
-    /// Decides and writes the deferred commands, in one batch with whatever else waits.
+    /// Decides and writes the deferred commands, with the counters that wait.
     ///
     /// # Errors
     /// [`LedgerError`]; the commands wait for the next time.
     pub fn flush_deferred(&self, now_ms: i64) -> Result<(), LedgerError> {
-        let commands: Vec<_> = {
+        let waiting: Vec<Waiting> = {
             let mut deferred = self.deferred.borrow_mut();
             let count = deferred.len().min(FLUSHED_MAX);
-            deferred.drain(..count).collect()
+            let commands = deferred.drain(..count);
+            commands.map(|(key, command)| Waiting { key, command, now_ms, answer: Rc::default() }).collect()
         };
         self.meters.borrow_mut().make_due();
-        let mut waiting: Vec<Waiting> =
-            commands.into_iter().map(|(key, command)| Waiting { key, command, now_ms, answer: Rc::default() }).collect();
-        waiting.extend(self.queue.borrow_mut().drain(..));
-        let error = self.decide_and_write(&waiting).err();
-        let Some(error) = error else { return Ok(()) };
-        let mut deferred = self.deferred.borrow_mut();
-        for unanswered in waiting.into_iter().filter(|one| Rc::strong_count(&one.answer) == 1) {
-            deferred.push_back((unanswered.key, unanswered.command));
+        let result = self.decide_and_write(&waiting);
+        if result.is_err() {
+            self.deferred.borrow_mut().extend(waiting.into_iter().map(|one| (one.key, one.command)));
         }
-        Err(error)
+        result
     }
 
     /// Writes the counters that wait, alone: for an instance that refuses everything and so commits nothing.
@@ -203,15 +199,17 @@ impl<D: Database> Book<D> {
     }
 
     fn run_batch(&self) {
-        if self.deferred_count() >= DEFERRED_RIDING_MIN {
-            let now_ms = self.queue.borrow().front().map_or(0, |one| one.now_ms);
-            // Every command of the batch has its answer or its error in its own place, and the deferred ones wait on if it failed.
-            let _ = self.flush_deferred(now_ms);
-            return;
+        if self.deferred_count() >= DEFERRED_MANY {
+            // What could not be written waits on; the batch finds out for itself.
+            let _ = self.flush_deferred(self.latest_ms());
         }
         let waiting: Vec<Waiting> = self.queue.borrow_mut().drain(..).collect();
         // Every command of the batch has its answer or its error in its own place.
         let _ = self.decide_and_write(&waiting);
+    }
+
+    fn latest_ms(&self) -> i64 {
+        self.queue.borrow().back().map_or(0, |one| one.now_ms)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::ids::{AccountKey, CustomerId, PackageId, ProductId, RequestId};
 use crate::ledger::{Command, Fingerprint, Grant, Outcome, PackageKind, Refusal, Settlement};
 use crate::quantity::Quantity;
 use crate::store::testing::{Sqlite, file};
-use crate::store::{Database, create_account};
+use crate::store::create_account;
 
 /// Runs a future whose only waits wake themselves.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -125,10 +125,13 @@ fn deferred_settles_are_written_once_by_a_flush() {
 }
 
 #[test]
-fn commands_that_wait_together_are_written_in_one_commit() {
+fn commands_that_wait_together_are_written_by_one_statement() {
     let (_folder, first, _second) = two_books();
     grant(&first, "c", "p", "10");
-    let mut calls: Vec<_> = (0..5).map(|number| Box::pin(first.submit(key_static(), admit_static(number), 10))).collect();
+    submit(&first, "c", admit("warm"));
+    let key = key("c");
+    let before = first.database().executed();
+    let mut calls: Vec<_> = (0..3).map(|number| Box::pin(first.submit(&key, admit(&format!("r{number}")), 10))).collect();
     let mut context = Context::from_waker(Waker::noop());
     for call in &mut calls {
         assert!(call.as_mut().poll(&mut context).is_pending());
@@ -136,16 +139,7 @@ fn commands_that_wait_together_are_written_in_one_commit() {
     for call in &mut calls {
         assert!(call.as_mut().poll(&mut context).is_ready());
     }
-    let version = first.database().execute("SELECT version FROM accounts", &[]).unwrap();
-    assert_eq!(version, [[crate::store::Value::Integer(2)]]);
-}
-
-fn key_static() -> &'static AccountKey {
-    Box::leak(Box::new(key("c")))
-}
-
-fn admit_static(number: u32) -> Command {
-    admit(&format!("r{number}"))
+    assert_eq!(first.database().executed() - before, 1);
 }
 
 #[test]

@@ -1,12 +1,9 @@
--- Applies one operation of a commit. A commit is one INSERT of many rows into the view `operations`, so that it is one statement, one transaction and one
--- call of the runtime, and every value arrives bound, with nothing to parse. What `op` and the columns mean is said in `operation.rs`.
+-- Applies one operation: one row of one table. Every value arrives bound, with nothing to parse. What `op` and the columns mean is said in
+-- `operation.rs`.
 CREATE TRIGGER apply_operation INSTEAD OF INSERT ON operations BEGIN
-    -- 1: an account as it was decided on. First of its account's operations, so that nothing of a stale decision is applied.
-    SELECT RAISE(ABORT, 'tollgate: stale account')
-    WHERE NEW.op = 1
-        AND NOT EXISTS (SELECT 1 FROM accounts WHERE account_id = NEW.account_id AND version = NEW.number_1);
+    -- 1: an account as it was decided on. A version that is not the expected one becomes null, which its column refuses.
     UPDATE accounts SET
-        version = version + 1, entry_count = NEW.seq, overrun = NEW.quantity,
+        version = iif(version = NEW.number_1, version + 1, NULL), entry_count = NEW.seq, overrun = NEW.quantity,
         last_call_at_ms = coalesce(NEW.at_ms, last_call_at_ms)
     WHERE NEW.op = 1 AND account_id = NEW.account_id;
 

@@ -1,37 +1,31 @@
 //! Commits: what accounts decided, as operations written by one statement.
 
-use std::sync::LazyLock;
-
 use super::database::{Database, StoreError, Value};
 use super::load::Stored;
 use super::operation::{COLUMNS, Op, Operation};
 use super::rows::{call_detail, kind_word, standing_word, state_word};
 use crate::ids::RequestId;
-use crate::ledger::{Account, CallState, Changes, Correction, CorrectionTarget, EntryKind, Package};
+use crate::ledger::{Account, Call, CallState, Changes, Correction, CorrectionTarget, Entry, EntryKind, Package};
 use crate::quantity::Delta;
 
-/// The numbers of rows that statements are made for: few, so that a connection prepares few, and the last as many as SQLite binds values for.
-const ROWS: [usize; 6] = [4, 12, 40, 160, 640, 2900];
+/// How many rows a statement may have: few numbers, so that a connection prepares few statements.
+const ROWS: [usize; 4] = [32, 8, 3, 1];
 
-/// For each of [`ROWS`] the statement's text.
-static STATEMENTS: [LazyLock<String>; ROWS.len()] = [
-    LazyLock::new(|| statement(4)),
-    LazyLock::new(|| statement(12)),
-    LazyLock::new(|| statement(40)),
-    LazyLock::new(|| statement(160)),
-    LazyLock::new(|| statement(640)),
-    LazyLock::new(|| statement(2900)),
-];
+/// How many columns an admission or a settlement has.
+const CALL_COLUMNS: usize = 10;
 
-fn statement(rows: usize) -> String {
-    let row = format!("({})", vec!["?"; COLUMNS].join(","));
-    format!("INSERT INTO operations VALUES {}", vec![row; rows].join(","))
-}
+/// The most operations of a commit; a batch of the book comes nowhere near.
+const OPERATIONS_MAX: usize = 100_000;
 
 /// One transaction in the making: what several accounts decided, and the counters that ride along.
 #[derive(Default)]
 pub struct Commit {
-    values: Vec<Value>,
+    /// Rows of [`CALL_COLUMNS`] values.
+    admissions: Vec<Value>,
+    /// Rows of [`CALL_COLUMNS`] values.
+    settlements: Vec<Value>,
+    /// Rows of [`COLUMNS`] values.
+    operations: Vec<Value>,
 }
 
 /// A whole number as SQLite has it; counts and sequences never come near its end.
@@ -41,12 +35,20 @@ fn integer(number: u64) -> Option<i64> {
 
 impl Commit {
     fn add(&mut self, operation: Operation) {
-        self.values.extend(operation.into_values());
+        self.operations.extend(operation.into_values());
     }
 
-    /// Adds what an account decided since it was loaded, and takes it from the account.
+    /// Adds what an account decided since it was loaded, takes it from the account, and moves the account's version to what the commit makes it.
     pub fn add_account(&mut self, stored: &mut Stored) {
         let changes = stored.account.take_changes();
+        match plain_calls(&stored.account, &changes) {
+            Some(EntryKind::Hold) => add_plain_calls(&mut self.admissions, stored, &changes.entries),
+            Some(_) => add_plain_calls(&mut self.settlements, stored, &changes.entries),
+            None => self.add_operations(stored, changes),
+        }
+    }
+
+    fn add_operations(&mut self, stored: &mut Stored, changes: Changes) {
         let (account_id, account) = (stored.account_id, &stored.account);
         let last_hold = changes.entries.iter().rev().find(|entry| entry.kind == EntryKind::Hold);
         self.add(Operation {
@@ -65,10 +67,11 @@ impl Commit {
         for request_id in &changes.changed_calls {
             self.add_call(Op::ChangedCall, account_id, account, request_id);
         }
-        self.add_entries_and_events(account_id, changes.clone());
-        for correction in changes.corrections {
-            self.add_correction(account_id, &correction);
+        for correction in &changes.corrections {
+            self.add_correction(account_id, correction);
         }
+        self.add_entries_and_events(account_id, changes);
+        stored.version += 1;
     }
 
     fn add_packages(&mut self, account_id: i64, account: &Account, changes: &Changes) {
@@ -178,20 +181,94 @@ fn package_detail(package: &Package) -> String {
     .to_string()
 }
 
-/// Writes a commit: all of it or nothing.
+/// Whether the changes are nothing but plain admissions (`Hold`) or plain settles (`Charge`): each call with one entry on the same package, held until
+/// now or from now on, and nothing to be told of it.
+fn plain_calls(account: &Account, changes: &Changes) -> Option<EntryKind> {
+    let first = changes.entries.first()?;
+    let (calls, none, state) = match first.kind {
+        EntryKind::Hold => (&changes.new_calls, &changes.changed_calls, CallState::Held),
+        EntryKind::Charge => (&changes.changed_calls, &changes.new_calls, CallState::Settled),
+        _ => return None,
+    };
+    let is_plain = |entry: &Entry| {
+        let call = entry.request_id.as_ref().filter(|id| calls.contains(id)).and_then(|id| account.call(id));
+        let alike = entry.kind == first.kind && entry.package_number == first.package_number;
+        alike && call.is_some_and(|call: &Call| call.state == state && call.legs.len() == 1)
+    };
+    let nothing_else = none.is_empty()
+        && changes.rewritten_packages.is_empty()
+        && changes.corrections.is_empty()
+        && changes.events.is_empty()
+        && changes.entries.len() == calls.len();
+    (nothing_else && changes.entries.iter().all(is_plain)).then_some(first.kind)
+}
+
+/// A row for each of the calls. The package's counters are those after all of them.
+fn add_plain_calls(rows: &mut Vec<Value>, stored: &mut Stored, entries: &[Entry]) {
+    for entry in entries {
+        let call = entry.request_id.as_ref().and_then(|id| stored.account.call(id));
+        let (Some(call), Some(package)) = (call, stored.account.package(entry.package_number)) else { continue };
+        let last = if entry.kind == EntryKind::Hold { call.lease_ends_ms } else { package.used.parts() };
+        let row: [Value; CALL_COLUMNS] = [
+            stored.account_id.into(),
+            stored.version.into(),
+            integer(entry.seq).into(),
+            call.request_id.as_str().into(),
+            i64::from(entry.package_number).into(),
+            entry.quantity.parts().into(),
+            package.held.parts().into(),
+            entry.at_ms.into(),
+            last.into(),
+            call_detail(call).into(),
+        ];
+        rows.extend(row);
+        stored.version += 1;
+    }
+}
+
+/// One INSERT of some rows.
+fn statement(view: &str, columns: usize, rows: usize) -> String {
+    let row = format!("({})", ["?"].repeat(columns).join(","));
+    format!("INSERT INTO {view} VALUES {}", [row.as_str()].repeat(rows).join(","))
+}
+
+/// The statements that write some rows, largest first, each with its values.
+fn statements<'a>(view: &'static str, columns: usize, mut values: &'a [Value]) -> Vec<(String, &'a [Value])> {
+    let mut statements = Vec::new();
+    for rows in ROWS {
+        while let Some((now, later)) = values.split_at_checked(rows * columns) {
+            statements.push((statement(view, columns, rows), now));
+            values = later;
+        }
+    }
+    statements
+}
+
+/// Writes a commit: all of it or nothing. Inside a transaction that the caller began it is part of it; elsewhere it is one of its own.
 ///
 /// # Errors
-/// [`StoreError::Stale`] and [`StoreError::ClaimTaken`] where another instance was faster; [`StoreError::Unavailable`] where it is larger than one
-/// statement can be, which no batch of the book comes near.
-pub fn commit(database: &impl Database, commit: Commit) -> Result<(), StoreError> {
-    let rows = commit.values.len() / COLUMNS;
-    let fitting = ROWS.iter().zip(&STATEMENTS).find(|(capacity, _)| **capacity >= rows);
-    let Some((capacity, statement)) = fitting else {
-        return Err(StoreError::Unavailable(format!("a commit of {rows} operations is too large")));
-    };
-    let mut values = commit.values;
-    for _ in rows..*capacity {
-        values.extend(Operation::default().into_values());
+/// [`StoreError::Stale`] and [`StoreError::ClaimTaken`] where another instance was faster.
+pub fn commit(database: &impl Database, commit: &Commit, in_transaction: bool) -> Result<(), StoreError> {
+    if commit.operations.len() > OPERATIONS_MAX * COLUMNS {
+        return Err(StoreError::Unavailable("a commit is too large".to_owned()));
     }
-    database.execute(statement, &values).map(drop)
+    let mut all = statements("admissions", CALL_COLUMNS, &commit.admissions);
+    all.extend(statements("settlements", CALL_COLUMNS, &commit.settlements));
+    all.extend(statements("operations", COLUMNS, &commit.operations));
+    let run = || all.iter().try_for_each(|(statement, values)| database.execute(statement, values).map(drop));
+    if in_transaction || all.len() == 1 { run() } else { transaction(database, run) }
+}
+
+/// Runs something in a transaction under the write lock.
+///
+/// # Errors
+/// The first error; nothing was written then.
+pub fn transaction<T>(database: &impl Database, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    database.execute("BEGIN IMMEDIATE", &[])?;
+    let result = run().and_then(|value| database.execute("COMMIT", &[]).map(|_| value));
+    if result.is_err() {
+        // The first error is the one to report. A transaction that cannot be rolled back ends with its connection.
+        let _ = database.execute("ROLLBACK", &[]);
+    }
+    result
 }

@@ -85,7 +85,7 @@ impl StoreError {
     /// From the message of the database itself.
     #[must_use]
     pub fn from_message(message: &str) -> Self {
-        if message.contains("tollgate: stale") {
+        if message.contains("NOT NULL constraint failed: accounts.version") {
             Self::Stale
         } else if message.contains("UNIQUE constraint failed: calls.") {
             Self::ClaimTaken

@@ -1,8 +1,8 @@
 //! The store: accounts as rows, and decisions as one transaction each.
 //!
-//! It owns the schema and every statement. It applies data and decides nothing: what a commit writes, the ledger decided. A commit is one statement, which
-//! inserts operations into a view whose trigger checks that no account changed since it was loaded and writes the rows; so a decision, its entries,
-//! its events and its metrics are durable together or not at all.
+//! It owns the schema and every statement. It applies data and decides nothing: what a commit writes, the ledger decided. A commit
+//! inserts rows into views whose triggers check that no account changed since it was loaded and write the tables, mostly in one statement and always in
+//! one transaction; so a decision, its entries, its events and its metrics are durable together or not at all.
 //!
 //! What always holds: an account's `version` goes up with every commit that touches the account or any of its calls; a call's request id is
 //! claimed by its row's primary key; a package's counters obey the checks of its table whatever was decided.
@@ -22,7 +22,7 @@ mod schema;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use commit::{Commit, commit};
+pub use commit::{Commit, commit, transaction};
 pub use database::{Database, StoreError, Value};
 pub use folding::{Folded, fold};
 pub use load::{LoadRequest, Stored, create_account, load};

@@ -30,9 +30,7 @@ pub(super) struct Operation {
 /// What an operation writes.
 #[derive(Clone, Copy, Default)]
 pub(super) enum Op {
-    /// Nothing: fills a statement up to its number of rows.
     #[default]
-    Nothing = 0,
     SeenAccount = 1,
     MovedPackage = 2,
     NewCall = 3,

@@ -109,6 +109,12 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     "CREATE VIEW operations AS SELECT NULL AS op, NULL AS account_id, NULL AS seq, NULL AS request_id, NULL AS package_number,
         NULL AS quantity, NULL AS at_ms, NULL AS number_1, NULL AS number_2, NULL AS word, NULL AS detail",
     include_str!("apply_operations.sql"),
+    "CREATE VIEW admissions AS SELECT NULL AS account_id, NULL AS version, NULL AS seq, NULL AS request_id, NULL AS package_number,
+        NULL AS quantity, NULL AS held, NULL AS at_ms, NULL AS lease_ends_ms, NULL AS detail",
+    include_str!("apply_admission.sql"),
+    "CREATE VIEW settlements AS SELECT NULL AS account_id, NULL AS version, NULL AS seq, NULL AS request_id, NULL AS package_number,
+        NULL AS quantity, NULL AS held, NULL AS at_ms, NULL AS used, NULL AS detail",
+    include_str!("apply_settlement.sql"),
 ]];
 
 /// Makes a new connection ready: sets how durable its commits are, and migrates the schema where it is older than this version.

@@ -1,5 +1,7 @@
 //! A real SQLite for unit tests, behind the same port as the edges' own.
 
+use std::cell::Cell;
+
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql};
 
@@ -7,11 +9,14 @@ use super::database::{Database, StoreError, Value};
 use super::schema::prepare;
 use crate::config::Durability;
 
-pub(crate) struct Sqlite(Connection);
+pub(crate) struct Sqlite {
+    connection: Connection,
+    executed: Cell<usize>,
+}
 
 /// An empty ledger in memory.
 pub(crate) fn memory() -> Sqlite {
-    let database = Sqlite(Connection::open_in_memory().unwrap());
+    let database = Sqlite { connection: Connection::open_in_memory().unwrap(), executed: Cell::new(0) };
     // A database in memory has no write-ahead log; everything else is as in a file.
     database.migrate_without_log();
     database
@@ -21,12 +26,17 @@ pub(crate) fn memory() -> Sqlite {
 pub(crate) fn file(path: &std::path::Path) -> Sqlite {
     let connection = Connection::open(path).unwrap();
     connection.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
-    let database = Sqlite(connection);
+    let database = Sqlite { connection, executed: Cell::new(0) };
     prepare(&database, Durability::Process).unwrap();
     database
 }
 
 impl Sqlite {
+    /// How many statements were executed so far.
+    pub(crate) fn executed(&self) -> usize {
+        self.executed.get()
+    }
+
     fn migrate_without_log(&self) {
         super::schema::run_migrations(self).unwrap();
     }
@@ -53,8 +63,9 @@ fn read(value: ValueRef<'_>) -> Value {
 
 impl Database for Sqlite {
     fn execute(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Vec<Value>>, StoreError> {
+        self.executed.set(self.executed.get() + 1);
         let run = || -> rusqlite::Result<Vec<Vec<Value>>> {
-            let mut prepared = self.0.prepare_cached(statement)?;
+            let mut prepared = self.connection.prepare_cached(statement)?;
             let columns = prepared.column_count();
             let rows = prepared.query_map(rusqlite::params_from_iter(parameters), |row| {
                 (0..columns).map(|column| Ok(read(row.get_ref(column)?))).collect()
