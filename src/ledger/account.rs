@@ -1,6 +1,6 @@
 //! One account: the packages of one customer and product, the calls in play, and what a decision changed of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::call::{Call, CallState, Leg};
 use super::command::{Command, Outcome, Refusal};
@@ -32,9 +32,9 @@ pub struct Changes {
     /// Numbers of the packages that are new or whose terms or standing changed.
     pub rewritten_packages: Vec<u32>,
     /// Calls that claimed a new request id.
-    pub new_calls: Vec<RequestId>,
+    pub new_calls: BTreeSet<RequestId>,
     /// Calls that changed otherwise.
-    pub changed_calls: Vec<RequestId>,
+    pub changed_calls: BTreeSet<RequestId>,
     /// Corrections that were made.
     pub corrections: Vec<Correction>,
     /// What is to be told of it.
@@ -283,9 +283,9 @@ impl Account {
         let request_id = call.request_id.clone();
         let is_known = self.calls.insert(request_id.clone(), call).is_some();
         if !is_known {
-            self.changes.new_calls.push(request_id);
+            self.changes.new_calls.insert(request_id);
         } else if !self.changes.new_calls.contains(&request_id) {
-            Changes::add(&mut self.changes.changed_calls, request_id);
+            self.changes.changed_calls.insert(request_id);
         }
     }
 
