@@ -9,6 +9,7 @@ use futures::future::join_all;
 use spin_sdk::wasip3;
 
 use super::instance::{Instance, now_ms, sleep_ms};
+use super::log;
 use crate::control;
 use crate::ids::{AccountKey, RequestId};
 use crate::ledger::Command;
@@ -86,7 +87,7 @@ async fn look_after(instance: &'static Instance) {
             Ok(()) => failures = 0,
             Err(reason) => {
                 if failures == 0 {
-                    eprintln!("settles cannot be written: {reason}");
+                    log::line(format!("settles cannot be written: {reason}"));
                 }
                 failures += 1;
             }
@@ -128,7 +129,7 @@ async fn renew(instance: &'static Instance) {
         instance.book.submit(&lease.account, command, now).await
     });
     if let Some(error) = join_all(renewals).await.into_iter().find_map(Result::err) {
-        eprintln!("leases cannot be renewed: {error}");
+        log::line(format!("leases cannot be renewed: {error}"));
     }
 }
 
@@ -139,6 +140,6 @@ async fn upkeep(instance: &'static Instance) {
     }
     instance.upkeep_due_ms.set(now + UPKEEP_INTERVAL_MS);
     if let Err(error) = control::upkeep(&instance.book, &instance.config, now, UPKEEP_ITEMS_MAX).await {
-        eprintln!("what is due cannot be done: {error}");
+        log::line(format!("what is due cannot be done: {error}"));
     }
 }

@@ -8,6 +8,7 @@ use super::background::{self, LeaseGuard};
 use super::body::{BodyError, Incoming, Outgoing, download, look_ahead, read_whole};
 use super::forward::{ForwardError, RequestBody, forward};
 use super::instance::{Instance, elapsed_us, monotonic_ns, now_ms, sleep_ms};
+use super::log;
 use super::wire::{self, Ending, accepted, internal};
 use crate::book::metrics::Step;
 use crate::book::{LedgerError, Reply};
@@ -73,7 +74,7 @@ pub(super) async fn call(instance: &'static Instance, request: Request, head: He
 
 fn unidentified(refused: Refused) -> Result<Response, ErrorCode> {
     if let Some(line) = &refused.log {
-        eprintln!("{line}");
+        log::line(line.to_owned());
     }
     wire::problem(&refused.problem, refused.request_id.as_ref().map(crate::ids::RequestId::as_str), Vec::new())
 }
@@ -116,13 +117,13 @@ async fn read_before_admission(
 async fn submit(instance: &'static Instance, identified: &Identified<'_>, command: Command) -> Result<Reply, Stopped> {
     instance.book.submit(&identified.account, command, now_ms()).await.map_err(|error| match error {
         LedgerError::Unavailable(reason) => {
-            eprintln!("the ledger is unavailable: {reason}");
+            log::line(format!("the ledger is unavailable: {reason}"));
             Problem::new(Code::LedgerUnavailable, "The ledger cannot be written now. Nothing was forwarded.")
                 .with_retry_after_s(1)
                 .into()
         }
         LedgerError::Corrupt(reason) => {
-            eprintln!("the ledger is corrupt: {reason}");
+            log::line(format!("the ledger is corrupt: {reason}"));
             Problem::new(Code::Internal, "The gateway failed.").into()
         }
     })
@@ -200,7 +201,7 @@ async fn give_up(
         ForwardError::Backend(problem) => problem,
         ForwardError::Body(error) => error.problem(),
         ForwardError::Runtime(error) => {
-            eprintln!("the call could not be forwarded: {error:?}");
+            log::line(format!("the call could not be forwarded: {error:?}"));
             Problem::new(Code::Internal, "The gateway failed.")
         }
     };
@@ -274,7 +275,7 @@ async fn finish_first(
     }
     if let Some(command) = settlement(identified, &admitted.admission, outcome.charge(), Some(status)) {
         if let Err(error) = instance.book.defer(&identified.account, command) {
-            eprintln!("a settle is left to its hold's lease: {error}");
+            log::line(format!("a settle is left to its hold's lease: {error}"));
         }
         background::start(instance);
     }
@@ -332,9 +333,9 @@ async fn settle_durably(instance: &'static Instance, account: &crate::ids::Accou
             Err(error) => error,
         };
         if elapsed_us(started_ns) / 1000 >= SETTLE_PATIENCE_MS.unsigned_abs() {
-            eprintln!("a settle is not durable in time: {error}");
+            log::line(format!("a settle is not durable in time: {error}"));
             if let Err(error) = instance.book.defer(account, command) {
-                eprintln!("a settle is left to its hold's lease: {error}");
+                log::line(format!("a settle is left to its hold's lease: {error}"));
             }
             background::start(instance);
             return false;

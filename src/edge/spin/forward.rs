@@ -11,6 +11,7 @@ use wasip3::{wit_future, wit_stream};
 
 use super::body::{BodyError, Incoming, Outgoing, upload};
 use super::instance::sleep_ms;
+use super::log;
 use super::wire::{Ending, fields, internal};
 use crate::config::Product;
 use crate::gateway::{Head, Identified, backend_headers};
@@ -134,7 +135,7 @@ fn backend_error(error: &ErrorCode, product: &Product) -> ForwardError {
         | ErrorCode::HttpResponseTimeout
         | ErrorCode::DnsTimeout => timed_out(),
         other => {
-            eprintln!("the backend of {} cannot be reached: {other:?}", product.id);
+            log::line(format!("the backend of {} cannot be reached: {other:?}", product.id));
             Problem::new(Code::BackendUnreachable, "The backend could not be reached. Nothing was charged.")
         }
     })

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use spin_sdk::{variables, wasip3};
 
+use super::log;
 use super::sqlite::Sqlite;
 use crate::book::Book;
 use crate::config::{self, Config};
@@ -61,7 +62,7 @@ impl Instance {
             Ok(database)
         });
         let database = database.map_err(|error| {
-            eprintln!("the ledger cannot be opened: {error}");
+            log::line(format!("the ledger cannot be opened: {error}"));
             NotReady::Ledger
         })?;
         let instance: &'static Self = Box::leak(Box::new(Self {
@@ -82,7 +83,7 @@ impl Instance {
 fn refuse_config(reason: &str) -> NotReady {
     REFUSED.with(|cell| {
         if cell.set(NotReady::Config).is_ok() {
-            eprintln!("the configuration is not valid: {reason}");
+            log::line(format!("the configuration is not valid: {reason}"));
         }
     });
     NotReady::Config

@@ -10,6 +10,7 @@ mod body;
 mod call;
 mod forward;
 mod instance;
+mod log;
 mod sqlite;
 mod wire;
 
@@ -68,7 +69,7 @@ async fn control_request(instance: &'static Instance, request: Request, head: &H
     let response = control::handle(&instance.book, &instance.config, &asked, instance::now_ms()).await;
     background::start(instance);
     if let Some(line) = &response.log {
-        eprintln!("{line}");
+        log::line(line.to_owned());
     }
     wire::control_response(response, &head.method)
 }

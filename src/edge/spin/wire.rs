@@ -4,6 +4,7 @@ use spin_sdk::wasip3;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response};
 use wasip3::{wit_bindgen, wit_future, wit_stream};
 
+use super::log;
 use crate::control;
 use crate::gateway::{Head, Headers};
 use crate::problem::Problem;
@@ -44,7 +45,7 @@ pub(super) fn fields(headers: &Headers) -> Result<Fields, ErrorCode> {
 
 /// Logs what went wrong inside, and fails the request without a word of it.
 pub(super) fn internal(reason: &str) -> ErrorCode {
-    eprintln!("{reason}");
+    log::line(reason.to_owned());
     ErrorCode::InternalError(None)
 }
 

@@ -1,0 +1,31 @@
+//! The log: one line a problem, not one a call. The same line is written again only after a while.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::instance::now_ms;
+
+/// How long a line that was written is not written again by this instance.
+const QUIET_MS: i64 = 10_000;
+
+/// The most lines that are remembered.
+const LINES_MAX: usize = 64;
+
+thread_local! {
+    static WRITTEN: RefCell<BTreeMap<String, i64>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Writes a line to the log, if it was not written lately.
+pub(super) fn line(text: String) {
+    let now = now_ms();
+    WRITTEN.with_borrow_mut(|written| {
+        if written.get(&text).is_some_and(|at| now - at < QUIET_MS) {
+            return;
+        }
+        eprintln!("{text}");
+        if written.len() >= LINES_MAX {
+            written.clear();
+        }
+        written.insert(text, now);
+    });
+}
