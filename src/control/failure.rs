@@ -74,10 +74,11 @@ fn internal() -> Problem {
     Problem::new(Code::Internal, "The gateway's log says more.")
 }
 
-/// A reason of the ledger as a sentence.
+/// A reason of the ledger as a sentence. One that starts with the name of a member keeps it as it is written.
 fn sentence(reason: &str) -> String {
+    let starts_with_member = reason.split(' ').next().is_some_and(|word| word.contains('_'));
     let mut characters = reason.chars();
-    let first = characters.next().map(|first| first.to_ascii_uppercase());
+    let first = characters.next().map(|first| if starts_with_member { first } else { first.to_ascii_uppercase() });
     first.into_iter().chain(characters).chain(std::iter::once('.')).collect()
 }
 
@@ -96,5 +97,16 @@ impl From<LedgerError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Ledger(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn a_sentence_leaves_the_name_of_a_member_as_it_is_written() {
+        assert_eq!(sentence("the package was released"), "The package was released.");
+        assert_eq!(sentence("expires_at must be after starts_at"), "expires_at must be after starts_at.");
     }
 }
