@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::metrics::charged_metric;
 use super::{Book, CACHED_ACCOUNTS_MAX, LedgerError, Reply, Waiting};
 use crate::ids::{AccountKey, RequestId};
 use crate::ledger::{Account, Admission, Balance, CallState, Command, CorrectionKey, CorrectionTarget, Outcome, Refusal};
@@ -39,9 +40,10 @@ impl<D: Database> Book<D> {
         self.contended.set(contended.saturating_sub(1));
         if contended == 0 {
             match self.attempt_unlocked(waiting) {
+                Ok(Some(replies)) => return Ok(replies),
+                Ok(None) | Err(StoreError::ClaimTaken | StoreError::PackageIdTaken) => {}
                 Err(StoreError::Stale) => self.contended.set(CONTENDED_BATCHES),
-                Err(StoreError::ClaimTaken | StoreError::PackageIdTaken) => {}
-                other => return other,
+                Err(error) => return Err(error),
             }
         }
         match self.attempt_locked(waiting) {
@@ -50,20 +52,23 @@ impl<D: Database> Book<D> {
         }
     }
 
-    fn attempt_unlocked(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
+    /// None where only an account loaded with every call that the batch names can tell.
+    fn attempt_unlocked(&self, waiting: &[Waiting]) -> Result<Option<Vec<Reply>>, StoreError> {
         let mut accounts = self.accounts.borrow_mut();
         let known: HashSet<&AccountKey> =
             waiting.iter().map(|one| &one.key).filter(|key| is_known(&accounts, key, waiting)).collect();
         self.load_into(&mut accounts, waiting, |key| !known.contains(key))?;
         let mut replies = decide(&mut accounts, waiting);
-        // A refusal may come from an account that is no longer as it was. Only a commit, or loading it again, can tell.
+        // A refusal may come from an account that is no longer as it was, or that does not remember a call that has ended.
         let doubtful: HashSet<&AccountKey> = waiting
             .iter()
             .zip(&replies)
             .filter(|(one, reply)| known.contains(&one.key) && reply.result.is_err())
             .map(|(one, _)| &one.key)
-            .filter(|key| accounts.get(*key).is_some_and(|stored| !stored.account.has_changes()))
             .collect();
+        if doubtful.iter().any(|key| accounts.get(*key).is_some_and(|stored| stored.account.has_changes())) {
+            return Ok(None);
+        }
         if !doubtful.is_empty() {
             self.load_into(&mut accounts, waiting, |key| doubtful.contains(key))?;
             for (index, reply) in decide_where(&mut accounts, waiting, |key| doubtful.contains(key)) {
@@ -73,7 +78,7 @@ impl<D: Database> Book<D> {
             }
         }
         self.write(&mut accounts, waiting, false)?;
-        Ok(replies)
+        Ok(Some(replies))
     }
 
     fn attempt_locked(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
@@ -124,7 +129,8 @@ impl<D: Database> Book<D> {
             return Ok(());
         }
         if accounts.len() + requests.len() > CACHED_ACCOUNTS_MAX {
-            accounts.clear();
+            // What the batch in hand needs or has decided stays.
+            accounts.retain(|key, _| waiting.iter().any(|one| one.key == *key));
         }
         for key in requests.keys() {
             accounts.remove(*key);
@@ -148,7 +154,11 @@ impl<D: Database> Book<D> {
         let mut written: Vec<&AccountKey> = Vec::new();
         for one in waiting {
             if let Some(stored) = accounts.get_mut(&one.key).filter(|stored| stored.account.has_changes()) {
-                commit.add_account(stored);
+                let charged = commit.add_account(stored);
+                if !charged.is_zero() {
+                    let (name, increment) = charged_metric(&one.key.product_id, charged);
+                    commit.add_metric(name, increment);
+                }
                 written.push(&one.key);
             }
         }
@@ -218,14 +228,15 @@ fn decide_one(stored: Option<&mut Stored>, one: &Waiting) -> Reply {
 
 impl Command {
     /// The call that a command names.
-    fn request_id(&self) -> Option<&RequestId> {
+    pub(super) fn request_id(&self) -> Option<&RequestId> {
         match self {
-            Self::Admit { request_id, .. }
+            Self::Probe { request_id, .. }
+            | Self::Admit { request_id, .. }
             | Self::Renew { request_id, .. }
             | Self::LoseHold { request_id, .. }
             | Self::Refund { request_id, .. } => Some(request_id),
             Self::Settle(settlement) => Some(&settlement.request_id),
-            Self::Probe { .. } | Self::Grant(_) | Self::Change { .. } | Self::Adjust { .. } => None,
+            Self::Grant(_) | Self::Change { .. } | Self::Adjust { .. } => None,
         }
     }
 

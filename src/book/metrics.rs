@@ -50,13 +50,6 @@ impl Meters {
         self.add(format!("tollgate_calls_total{{product=\"{product}\",outcome=\"{outcome}\"}}"), 1);
     }
 
-    /// So much was charged.
-    pub fn charged(&mut self, product_id: &ProductId, quantity: Quantity) {
-        let product = escaped(product_id.as_str());
-        let parts = u64::try_from(quantity.parts()).unwrap_or(0);
-        self.add(format!("tollgate_charged_quantity_total{{product=\"{product}\"}}"), parts);
-    }
-
     /// Holds whose leases ended.
     pub fn lost_holds(&mut self, count: u64) {
         self.add("tollgate_lost_holds_total".to_owned(), count);
@@ -108,4 +101,10 @@ impl Meters {
 /// A label's value as the exposition format wants it.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// The counter of what was charged, in 1/10000 units. It is written with the charges it counts.
+pub(super) fn charged_metric(product_id: &ProductId, quantity: Quantity) -> (String, u64) {
+    let product = escaped(product_id.as_str());
+    (format!("tollgate_charged_quantity_total{{product=\"{product}\"}}"), quantity.parts().unsigned_abs())
 }

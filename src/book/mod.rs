@@ -23,7 +23,6 @@ use std::task::Poll;
 
 use crate::ids::AccountKey;
 use crate::ledger::{Balance, Command, Outcome, Refusal};
-use crate::quantity::Quantity;
 use crate::store::{Database, StoreError, Stored};
 use metrics::Meters;
 
@@ -142,10 +141,10 @@ impl<D: Database> Book<D> {
         }
     }
 
-    /// Whether a hold would be refused by the account as it is remembered: a hint that costs nothing, to be confirmed by [`Command::Probe`].
-    pub fn looks_refused(&self, key: &AccountKey, hold: Quantity, now_ms: i64) -> bool {
+    /// Whether a [`Command::Probe`] would be refused by the account as it is remembered: a hint that costs nothing, to be confirmed by submitting it.
+    pub fn looks_refused(&self, key: &AccountKey, probe: &Command, now_ms: i64) -> bool {
         let mut accounts = self.accounts.borrow_mut();
-        accounts.get_mut(key).is_some_and(|stored| stored.account.decide(&Command::Probe { hold }, now_ms).is_err())
+        accounts.get_mut(key).is_some_and(|stored| stored.account.decide(probe, now_ms).is_err())
     }
 
     /// Takes a command whose outcome nobody waits for. It is written by [`Book::flush_deferred`], or lost with the process.
@@ -199,13 +198,22 @@ impl<D: Database> Book<D> {
     }
 
     fn run_batch(&self) {
-        if self.deferred_count() >= DEFERRED_MANY {
+        if self.deferred_count() >= DEFERRED_MANY || self.is_deferred_call_named() {
             // What could not be written waits on; the batch finds out for itself.
             let _ = self.flush_deferred(self.latest_ms());
         }
         let waiting: Vec<Waiting> = self.queue.borrow_mut().drain(..).collect();
         // Every command of the batch has its answer or its error in its own place.
         let _ = self.decide_and_write(&waiting);
+    }
+
+    /// True where a command names a call whose settle waits: a repeat of a call that has ended must find it ended.
+    fn is_deferred_call_named(&self) -> bool {
+        let deferred = self.deferred.borrow();
+        let names = |one: &Waiting| {
+            deferred.iter().any(|(key, command)| command.request_id() == one.command.request_id() && *key == one.key)
+        };
+        !deferred.is_empty() && self.queue.borrow().iter().filter(|one| one.command.request_id().is_some()).any(names)
     }
 
     fn latest_ms(&self) -> i64 {

@@ -50,6 +50,10 @@ fn admit(request_id: &str) -> Command {
     }
 }
 
+fn probe(request_id: &str) -> Command {
+    Command::Probe { request_id: RequestId::new(request_id).unwrap(), hold: Quantity::ONE }
+}
+
 fn settle(request_id: &str) -> Command {
     Command::Settle(Settlement {
         request_id: RequestId::new(request_id).unwrap(),
@@ -118,7 +122,7 @@ fn deferred_settles_are_written_once_by_a_flush() {
     grant(&first, "c", "p", "10");
     submit(&first, "c", admit("a"));
     first.defer(&key("c"), settle("a")).unwrap();
-    assert_eq!(submit(&second, "c", Command::Probe { hold: Quantity::ONE }).balance.used, Quantity::ZERO);
+    assert_eq!(submit(&second, "c", probe("unknown")).balance.used, Quantity::ZERO);
     first.flush_deferred(20).unwrap();
     first.flush_deferred(20).unwrap();
     assert_eq!(submit(&second, "c", admit("b")).balance.used, Quantity::ONE);
@@ -160,4 +164,23 @@ fn many_deferred_settles_ride_along_with_the_next_batch() {
     }
     submit(&first, "c", admit("last"));
     assert!(submit(&second, "c", admit("other")).balance.used >= "32".parse().unwrap());
+}
+
+#[test]
+fn a_repeat_of_a_call_whose_settle_waits_finds_it_ended() {
+    let (_folder, first, _second) = two_books();
+    grant(&first, "c", "p", "10");
+    submit(&first, "c", admit("a"));
+    first.defer(&key("c"), settle("a")).unwrap();
+    assert_eq!(submit(&first, "c", admit("a")).admission(), Some(&crate::ledger::Admission::Replay));
+}
+
+#[test]
+fn a_repeated_id_is_not_refused_before_its_body_is_known() {
+    let (_folder, first, _second) = two_books();
+    grant(&first, "c", "p", "1");
+    submit(&first, "c", admit("a"));
+    submit(&first, "c", settle("a"));
+    assert!(matches!(submit(&first, "c", probe("b")).result, Err(Refusal::Exhausted { .. })));
+    assert_eq!(submit(&first, "c", probe("a")).result, Ok(Outcome::Admissible));
 }

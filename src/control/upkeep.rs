@@ -75,16 +75,13 @@ async fn end_lost_holds<D: Database>(
     let holds = overdue_holds(book.database(), holds_max, now_ms)?;
     report.more = holds.len() == holds_max;
     let mut corrupt = None;
-    for OverdueHold { key, request_id, hold } in holds {
+    for OverdueHold { key, request_id } in holds {
         match book.submit(&key, Command::LoseHold { request_id, charge }, now_ms).await {
             Ok(reply) if reply.result == Ok(Outcome::Settled) => {
                 report.lost_holds += 1;
                 book.count(|meters| {
                     meters.lost_holds(1);
                     meters.call(&key.product_id, "lost");
-                    if charge {
-                        meters.charged(&key.product_id, hold);
-                    }
                 });
             }
             // Its call ended it, renewed it, or was folded meanwhile.

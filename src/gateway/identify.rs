@@ -158,16 +158,22 @@ fn single_id(head: &Head, name: &str) -> Result<Option<RequestId>, NotSingle> {
     single_value(head, name)?.map(RequestId::new).transpose().map_err(|_| NotSingle)
 }
 
-/// True where a segment is `.` or `..` once its dots are decoded: a backend could leave the route by it. A backslash counts as a slash, as it does
-/// for some backends.
+/// True where a segment is `.` or `..` once it is decoded: a backend could leave the route by it. A backslash and an encoded slash count as slashes, and
+/// what follows a semicolon does not count, as it is with some backends.
 #[must_use]
 pub fn has_dot_segment(path: &str) -> bool {
     if !path.contains(['.', '%']) {
         return false;
     }
-    let decoded: Cow<'_, str> =
-        if path.contains('%') { path.to_ascii_lowercase().replace("%2e", ".").replace("%5c", "\\").into() } else { path.into() };
-    decoded.split(['/', '\\']).any(|segment| segment == "." || segment == "..")
+    let decoded: Cow<'_, str> = if path.contains('%') { decoded_separators(path).into() } else { path.into() };
+    let name = |segment: &str| segment.split_once(';').map_or(segment.to_owned(), |(name, _)| name.to_owned());
+    decoded.split(['/', '\\']).map(name).any(|segment| segment == "." || segment == "..")
+}
+
+fn decoded_separators(path: &str) -> String {
+    [("%2e", "."), ("%2f", "/"), ("%5c", "\\"), ("%3b", ";")]
+        .iter()
+        .fold(path.to_ascii_lowercase(), |path, (encoded, plain)| path.replace(encoded, plain))
 }
 
 fn backend_target(product: &Product, below: &str, query: Option<&str>) -> String {
@@ -191,10 +197,24 @@ mod tests {
 
     #[test]
     fn dot_segments_are_found_however_they_are_encoded() {
-        for path in ["/a/../b", "/a/./b", "/..", "/a/%2e%2e/b", "/a/%2E./b", "/a/.%2e", "/a\\..\\b", "/a%5c..%5Cb", "/%2e"] {
+        for path in [
+            "/a/../b",
+            "/a/./b",
+            "/..",
+            "/a/%2e%2e/b",
+            "/a/%2E./b",
+            "/a/.%2e",
+            "/a\\..\\b",
+            "/a%5c..%5Cb",
+            "/%2e",
+            "/a/..%2fb",
+            "/a%2f..",
+            "/..;/a",
+            "/..%3bx/a",
+        ] {
             assert!(has_dot_segment(path), "{path}");
         }
-        for path in ["/", "/a.b/c", "/...", "/a/..b", "/%2e%2ea", "/a%2fb", "/%252e%252e/"] {
+        for path in ["/", "/a.b/c", "/...", "/a/..b", "/%2e%2ea", "/a%2fb", "/%252e%252e/", "/a;..", "/a..;b"] {
             assert!(!has_dot_segment(path), "{path}");
         }
     }

@@ -147,7 +147,7 @@ impl Account {
     /// A [`Refusal`]; the account is unchanged then.
     pub fn decide(&mut self, command: &Command, now_ms: i64) -> Result<Outcome, Refusal> {
         match command {
-            Command::Probe { hold } => self.probe(*hold, now_ms),
+            Command::Probe { request_id, hold } => self.probe(request_id, *hold, now_ms),
             Command::Admit { request_id, fingerprint, hold, lease_ends_ms, replay_limit } => {
                 self.admit(request_id, *fingerprint, *hold, *lease_ends_ms, *replay_limit, now_ms)
             }

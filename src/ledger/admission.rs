@@ -9,7 +9,11 @@ use crate::ids::RequestId;
 use crate::quantity::Quantity;
 
 impl Account {
-    pub(super) fn probe(&self, hold: Quantity, now_ms: i64) -> Result<Outcome, Refusal> {
+    /// A repeated id may be a replay, which costs nothing, or another request: only the admission, which knows the body, can tell.
+    pub(super) fn probe(&self, request_id: &RequestId, hold: Quantity, now_ms: i64) -> Result<Outcome, Refusal> {
+        if self.calls.contains_key(request_id) {
+            return Ok(Outcome::Admissible);
+        }
         match self.allocate(hold, now_ms) {
             (_, uncovered) if uncovered.is_zero() => Ok(Outcome::Admissible),
             _ => Err(self.why_not(hold, now_ms)),

@@ -10,8 +10,10 @@ use crate::quantity::{Delta, Quantity};
 /// One thing asked of an account.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Would a hold be admitted? Changes nothing and claims nothing.
+    /// Would a hold be admitted, for all that is known before the request's body is? Changes nothing and claims nothing.
     Probe {
+        /// The call's id: where it is known already, the body decides.
+        request_id: RequestId,
         /// How much would be reserved.
         hold: Quantity,
     },

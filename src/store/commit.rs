@@ -6,7 +6,7 @@ use super::operation::{COLUMNS, Op, Operation};
 use super::rows::{call_detail, kind_word, standing_word, state_word};
 use crate::ids::RequestId;
 use crate::ledger::{Account, Call, CallState, Changes, Correction, CorrectionTarget, Entry, EntryKind, Package};
-use crate::quantity::Delta;
+use crate::quantity::{Delta, Quantity};
 
 /// How many rows a statement may have: few numbers, so that a connection prepares few statements.
 const ROWS: [usize; 4] = [32, 8, 3, 1];
@@ -39,13 +39,17 @@ impl Commit {
     }
 
     /// Adds what an account decided since it was loaded, takes it from the account, and moves the account's version to what the commit makes it.
-    pub fn add_account(&mut self, stored: &mut Stored) {
+    /// Answers how much of it are charges.
+    pub fn add_account(&mut self, stored: &mut Stored) -> Quantity {
         let changes = stored.account.take_changes();
+        let charges = changes.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Charge | EntryKind::ChargeMore));
+        let charged = charges.fold(Quantity::ZERO, |sum, entry| sum.saturating_add(entry.quantity));
         match plain_calls(&stored.account, &changes) {
             Some(EntryKind::Hold) => add_plain_calls(&mut self.admissions, stored, &changes.entries),
             Some(_) => add_plain_calls(&mut self.settlements, stored, &changes.entries),
             None => self.add_operations(stored, changes),
         }
+        charged
     }
 
     fn add_operations(&mut self, stored: &mut Stored, changes: Changes) {

@@ -1,5 +1,6 @@
 //! The schema and its versions. Each migration runs once, in one transaction, by whichever instance comes first.
 
+use super::commit::transaction;
 use super::database::{Database, StoreError, Value};
 use crate::config::Durability;
 
@@ -117,19 +118,34 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     include_str!("apply_settlement.sql"),
 ]];
 
+/// How often a new connection tries to migrate.
+const MIGRATION_ATTEMPTS_MAX: u32 = 5;
+
 /// Makes a new connection ready: sets how durable its commits are, and migrates the schema where it is older than this version.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] where the schema is newer than this version, [`StoreError::Unavailable`] where the database cannot be opened or stays locked.
 pub fn prepare(database: &impl Database, durability: Durability) -> Result<(), StoreError> {
-    if schema_version(database)? < MIGRATIONS.len() {
-        migrate(database)?;
+    for attempt in 1.. {
+        if schema_version(database)? == MIGRATIONS.len() {
+            break;
+        }
+        match migrate(database) {
+            // Another instance is at it: the mode cannot be changed meanwhile, and that lock is not waited for.
+            Err(StoreError::Unavailable(_)) if attempt < MIGRATION_ATTEMPTS_MAX => wait_for_writer(database)?,
+            migrated => migrated?,
+        }
     }
     let level = match durability {
         Durability::Power => "PRAGMA synchronous = FULL",
         Durability::Process => "PRAGMA synchronous = NORMAL",
     };
     database.execute(level, &[]).map(drop)
+}
+
+/// Waits, within the connection's own patience, until nobody else writes.
+fn wait_for_writer(database: &impl Database) -> Result<(), StoreError> {
+    transaction(database, || Ok(()))
 }
 
 fn schema_version(database: &impl Database) -> Result<usize, StoreError> {
@@ -149,13 +165,7 @@ fn migrate(database: &impl Database) -> Result<(), StoreError> {
     if mode.first().and_then(|row| row.first()).and_then(Value::text) != Some("wal") {
         return Err(StoreError::Unavailable("the database cannot use a write-ahead log".to_owned()));
     }
-    database.execute("BEGIN IMMEDIATE", &[])?;
-    let migrated = run_migrations(database).and_then(|()| database.execute("COMMIT", &[]).map(drop));
-    if migrated.is_err() {
-        // The first error is the one to report; a connection whose rollback fails too is replaced by its owner.
-        let _ = database.execute("ROLLBACK", &[]);
-    }
-    migrated
+    transaction(database, || run_migrations(database))
 }
 
 pub(super) fn run_migrations(database: &impl Database) -> Result<(), StoreError> {

@@ -1,7 +1,6 @@
 //! Balances, calls, metrics.
 
 use super::{Desk, refusal};
-use crate::quantity::Quantity;
 
 #[test]
 fn a_balance_adds_up_a_customers_packages_by_product() {
@@ -81,10 +80,11 @@ fn metrics_show_counters_quantities_histograms_and_live_holds() {
     let desk = Desk::open();
     desk.grant("p", "c", "translate", "10");
     desk.hold("c", "translate", "r");
+    desk.hold("c", "translate", "s");
+    desk.settle("c", "translate", "s", "1.25".parse().unwrap());
     let product_id = super::key("c", "translate").product_id;
     desk.book.count(|meters| {
         meters.call(&product_id, "charged");
-        meters.charged(&product_id, "1.25".parse::<Quantity>().unwrap());
         meters.latency(Step::Hold, 700);
         meters.latency(Step::Hold, 1_700_000);
     });

@@ -21,10 +21,13 @@ const INTERVAL_MS: i64 = 40;
 const UPKEEP_INTERVAL_MS: i64 = 1000;
 
 /// The most holds or entries that one look takes on.
-const UPKEEP_ITEMS_MAX: usize = 100;
+const UPKEEP_ITEMS_MAX: usize = 32;
 
-/// How often a failing flush is tried again before its holds are left to their leases.
-const FLUSH_FAILURES_MAX: u32 = 200;
+/// Between two looks while the ledger cannot be written.
+const FAILING_INTERVAL_MS: i64 = 500;
+
+/// How often a failing flush is tried again before its holds are left to their leases: ten minutes.
+const FLUSH_FAILURES_MAX: u32 = 1200;
 
 /// The calls of this instance whose holds are live.
 #[derive(Default)]
@@ -82,7 +85,7 @@ pub(super) fn start(instance: &'static Instance) {
 async fn look_after(instance: &'static Instance) {
     let mut failures = 0;
     loop {
-        sleep_ms(INTERVAL_MS).await;
+        sleep_ms(if failures == 0 { INTERVAL_MS } else { FAILING_INTERVAL_MS }).await;
         match flush(instance) {
             Ok(()) => failures = 0,
             Err(reason) => {
@@ -94,8 +97,9 @@ async fn look_after(instance: &'static Instance) {
         }
         renew(instance).await;
         upkeep(instance).await;
-        let is_idle = instance.leases.live.borrow().is_empty() && instance.book.deferred_count() == 0;
-        if is_idle || failures > FLUSH_FAILURES_MAX {
+        let has_given_up = failures > FLUSH_FAILURES_MAX;
+        let has_unwritten = instance.book.deferred_count() > 0 || instance.book.has_unwritten_counts();
+        if instance.leases.live.borrow().is_empty() && (has_given_up || !has_unwritten) {
             return;
         }
     }

@@ -74,7 +74,12 @@ pub(super) async fn within<T>(future: impl Future<Output = T>, timeout_ms: i64) 
 
 /// Reads a body to its end.
 pub(super) async fn read_whole(request: Request, length_max: u64, idle_timeout_ms: i64) -> Result<Vec<u8>, BodyError> {
-    let mut incoming = Incoming::of(request);
+    // Small bodies only: one that comes drop by drop is not waited for longer than a few pauses.
+    let time_max_ms = idle_timeout_ms.saturating_mul(2);
+    within(read_chunks(Incoming::of(request), length_max, idle_timeout_ms), time_max_ms).await.unwrap_or(Err(BodyError::Idle))
+}
+
+async fn read_chunks(mut incoming: Incoming, length_max: u64, idle_timeout_ms: i64) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     let mut buffer = Vec::with_capacity(4096);
     while let Some(mut chunk) = incoming.next(buffer, idle_timeout_ms).await? {
@@ -138,12 +143,15 @@ pub(super) async fn upload(
                     to.abort().await;
                     return Err(BodyError::TooLarge);
                 }
-                let rest = to.chunks.write_all(chunk).await;
-                if !rest.is_empty() {
+                match within(to.chunks.write_all(chunk), idle_timeout_ms).await {
+                    Some(rest) if rest.is_empty() => rest,
                     // The backend reads no further: it may have answered already, and its answer counts.
-                    return Ok(());
+                    Some(_) => return Ok(()),
+                    None => {
+                        to.abort().await;
+                        return Ok(());
+                    }
                 }
-                rest
             }
             None => Vec::new(),
         };
@@ -197,21 +205,17 @@ pub(super) async fn download(
             Either::Left((next, _)) => next,
             Either::Right((_, next)) => next.await,
         };
-        let Ok(chunk) = next else {
-            settled.await;
-            return to.abort().await;
-        };
+        let Ok(chunk) = next else { return to.abort().await };
         let Some(chunk) = chunk else { break };
         moved = moved.saturating_add(chunk.len() as u64);
         let is_last = length.is_some_and(|length| moved >= length);
         if is_last && !settled.clone().await {
             return to.abort().await;
         }
-        buffer = to.chunks.write_all(chunk).await;
-        if !buffer.is_empty() {
-            // The caller has left. Nothing more is learned from the body of a per-call product.
-            settled.await;
-            return;
+        match within(to.chunks.write_all(chunk), idle_timeout_ms).await {
+            Some(rest) if rest.is_empty() => buffer = rest,
+            // The caller has left, or reads no further. Nothing more is learned from the body of a per-call product.
+            _ => return,
         }
         buffer.reserve(CHUNK_BYTES_MAX);
     }

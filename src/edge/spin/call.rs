@@ -1,5 +1,7 @@
 //! A call, from its head to the end of its reply: identify, admit, forward, settle (contract section 2).
 
+use futures::FutureExt;
+use futures::channel::oneshot;
 use spin_sdk::wasip3;
 use wasip3::http::types::{ErrorCode, Request, Response};
 use wasip3::{wit_future, wit_stream};
@@ -97,15 +99,16 @@ async fn read_before_admission(
     let declared = head.content_length();
     let is_too_large = declared.is_some_and(|length| length > product.max_request_body_bytes);
     let is_read_first = declared.is_some_and(|length| length > 0 && length <= FINGERPRINTED_BODY_BYTES_MAX);
-    if is_too_large || (is_read_first && instance.book.looks_refused(&identified.account, HOLD, now_ms())) {
-        let reply = submit(instance, identified, Command::Probe { hold: HOLD }).await?;
+    let probe = Command::Probe { request_id: identified.request_id.clone(), hold: HOLD };
+    if is_too_large || (is_read_first && instance.book.looks_refused(&identified.account, &probe, now_ms())) {
+        let reply = submit(instance, identified, probe).await?;
         refuse_unless_admitted(identified, &reply)?;
     }
     if is_too_large {
         return Err(BodyError::TooLarge.problem().into());
     }
     match declared {
-        Some(0) => Ok((Some(Vec::new()), None)),
+        Some(0) => Ok((None, None)),
         Some(length) if is_read_first => match read_whole(request, length, product.idle_timeout_ms).await {
             Ok(body) => Ok((Some(body), None)),
             Err(error) => Err(error.problem().into()),
@@ -223,7 +226,14 @@ async fn answer(
     let from_backend = reply.get_headers().copy_all();
     let length = from_backend.iter().find(|(name, _)| name == "content-length");
     let length = length.and_then(|(_, value)| std::str::from_utf8(value).ok()).and_then(|value| value.parse::<u64>().ok());
-    let headers = wire::fields(&reply_headers(from_backend, identified, outcome, admitted.rate_limit.clone()))?;
+    let headers = match wire::fields(&reply_headers(from_backend, identified, outcome, admitted.rate_limit.clone())) {
+        Ok(headers) => headers,
+        Err(error) => {
+            // The backend has answered and is paid, even if its answer cannot be passed on. Where that fails too, the hold's lease decides.
+            let _ = settle(instance, identified, &admitted, outcome.charge(), Some(status)).await;
+            return Err(error);
+        }
+    };
     let (chunks, ending) = Response::consume_body(reply, accepted());
     let has_body = head.method != "HEAD" && !matches!(status, 204 | 304) && length != Some(0);
     let response = if is_durable_already(instance, outcome) || !has_body {
@@ -234,7 +244,13 @@ async fn answer(
         let (chunk_writer, chunk_reader) = wit_stream::new();
         let to = Outgoing { chunks: chunk_writer, ending: ending_writer };
         let from = Incoming { chunks, ending };
-        let settled = settle_alone(instance, identified, admitted, outcome, status);
+        let settling = settle_alone(instance, identified, admitted, outcome, status);
+        let (told, settled) = oneshot::channel();
+        // On its own, so that a caller that reads no further cannot keep it from its end.
+        wasip3::spawn(async move {
+            let _ = told.send(settling.await);
+        });
+        let settled = settled.map(|told| told.unwrap_or(false));
         wasip3::spawn(download(from, to, length, identified.product.idle_timeout_ms, settled));
         Response::new(headers, Some(chunk_reader), ending_reader).0
     };
@@ -243,13 +259,7 @@ async fn answer(
 }
 
 fn count(instance: &Instance, identified: &Identified<'_>, outcome: Outcome) {
-    let product_id = &identified.product.id;
-    instance.book.count(|meters| {
-        meters.call(product_id, outcome.label());
-        if let Outcome::Charged(quantity) = outcome {
-            meters.charged(product_id, quantity);
-        }
-    });
+    instance.book.count(|meters| meters.call(&identified.product.id, outcome.label()));
 }
 
 /// True where a crash right now would leave what is charged: a replay, or a hold that is charged as it is even if it is lost.
@@ -326,9 +336,12 @@ async fn settle_durably(instance: &'static Instance, account: &crate::ids::Accou
     let started_ns = monotonic_ns();
     loop {
         let error = match instance.book.submit(account, command.clone(), now_ms()).await {
-            Ok(_) => {
+            Ok(reply) => {
                 instance.book.count(|meters| meters.latency(Step::Settle, elapsed_us(started_ns)));
-                return true;
+                if let Err(refusal) = &reply.result {
+                    log::line(format!("a call that was admitted cannot be settled: {refusal:?}"));
+                }
+                return reply.result.is_ok();
             }
             Err(error) => error,
         };

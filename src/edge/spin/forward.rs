@@ -9,13 +9,19 @@ use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Request, RequestOptions, Response, Scheme};
 use wasip3::{wit_future, wit_stream};
 
-use super::body::{BodyError, Incoming, Outgoing, upload};
+use super::body::{BodyError, Incoming, Outgoing, upload, within};
 use super::instance::sleep_ms;
 use super::log;
 use super::wire::{Ending, fields, internal};
 use crate::config::Product;
 use crate::gateway::{Head, Identified, backend_headers};
 use crate::problem::{Code, Problem};
+
+/// How long the upload's own verdict is waited for after the backend's request has failed.
+const UPLOAD_VERDICT_MS: i64 = 100;
+
+/// The longest upload, for the runtime's time-outs.
+const UPLOAD_MS_MAX: i64 = 24 * 3600 * 1000;
 
 /// What the backend is sent as a body.
 pub(super) enum RequestBody {
@@ -73,15 +79,15 @@ pub(super) async fn forward(head: &Head, identified: &Identified<'_>, body: Requ
     send(request, head, identified).await
 }
 
-/// Times that the runtime keeps. Of a body that is still arriving nobody knows yet when it ends, so the first byte has no time-out there.
+/// Times that the runtime keeps. Of a body that is still arriving nobody knows yet when it ends; there the gateway keeps the
+/// time-out of the first byte itself.
 fn options(product: &Product, is_arriving: bool) -> RequestOptions {
     let nanoseconds = |ms: i64| u64::try_from(ms).unwrap_or(0).saturating_mul(1_000_000);
     let options = RequestOptions::new();
     // A runtime that keeps no times says so here, and the gateway does without.
     let _ = options.set_connect_timeout(Some(nanoseconds(product.timeout_ms)));
-    if !is_arriving {
-        let _ = options.set_first_byte_timeout(Some(nanoseconds(product.timeout_ms)));
-    }
+    let first_byte_timeout_ms = if is_arriving { UPLOAD_MS_MAX } else { product.timeout_ms };
+    let _ = options.set_first_byte_timeout(Some(nanoseconds(first_byte_timeout_ms)));
     let _ = options.set_between_bytes_timeout(Some(nanoseconds(product.idle_timeout_ms)));
     options
 }
@@ -100,8 +106,9 @@ async fn send_while_arriving(
     let timeout_ms = identified.product.timeout_ms;
     let send = pin!(send(request, head, identified));
     match select(send, uploaded).await {
-        Either::Left((Err(ForwardError::Backend(problem)), uploaded)) => match uploaded.await {
-            Ok(Err(error)) => Err(ForwardError::Body(error)),
+        Either::Left((Err(ForwardError::Backend(problem)), uploaded)) => match within(uploaded, UPLOAD_VERDICT_MS).await {
+            // A request that was cut for its body's sake fails at the backend too, and the body is the reason.
+            Some(Ok(Err(error))) => Err(ForwardError::Body(error)),
             _ => Err(ForwardError::Backend(problem)),
         },
         Either::Left((reply, _)) => reply,

@@ -54,18 +54,20 @@ fn not_ready(reason: &NotReady) -> Problem {
 }
 
 async fn control_request(instance: &'static Instance, request: Request, head: &Head) -> Result<Response, ErrorCode> {
-    let body = match body::read_whole(request, control::BODY_LENGTH_MAX, instance::CONTROL_IDLE_TIMEOUT_MS).await {
-        Ok(body) => body,
-        Err(error) => return wire::problem(&error.problem(), None, Vec::new()),
+    let mut authorizations = head.values("authorization");
+    let authorization = authorizations.next().filter(|_| authorizations.next().is_none());
+    let body = if control::is_authorized(&instance.config, authorization) {
+        match body::read_whole(request, control::BODY_LENGTH_MAX, instance::CONTROL_IDLE_TIMEOUT_MS).await {
+            Ok(body) => body,
+            Err(error) => return wire::problem(&error.problem(), None, Vec::new()),
+        }
+    } else {
+        Vec::new()
     };
-    let mut authorization = head.values("authorization");
-    let asked = control::Request {
-        method: &head.method,
-        path: &head.path,
-        query: head.query.as_deref(),
-        authorization: authorization.next().filter(|_| authorization.next().is_none()),
-        body: &body,
-    };
+    let asked =
+        control::Request { method: &head.method, path: &head.path, query: head.query.as_deref(), authorization, body: &body };
+    // What this instance knows to have ended is shown as ended. Where it cannot be written now, the ledger as it is is shown.
+    let _ = instance.book.flush_deferred(instance::now_ms());
     let response = control::handle(&instance.book, &instance.config, &asked, instance::now_ms()).await;
     background::start(instance);
     if let Some(line) = &response.log {

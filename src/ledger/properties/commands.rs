@@ -131,7 +131,7 @@ impl Step {
         };
         let reason: Arc<str> = Arc::from("because");
         match self.action.clone() {
-            Action::Probe { hold } => Command::Probe { hold: parts(hold) },
+            Action::Probe { hold } => Command::Probe { request_id: request_id(200), hold: parts(hold) },
             Action::Admit { call, is_other, hold, lease_ms, replay_limit } => Command::Admit {
                 request_id: request_id(call),
                 fingerprint: fingerprint(if is_other { "/other" } else { "/" }),

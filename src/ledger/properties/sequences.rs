@@ -101,7 +101,7 @@ proptest! {
         let expected = Err(reference::refusal(&packages, parts(hold), 50));
         let mut account = Account::load(packages, Quantity::ZERO, 0);
         let before = account.clone();
-        prop_assert_eq!(account.decide(&Command::Probe { hold: parts(hold) }, 50), expected.clone());
+        prop_assert_eq!(account.decide(&Command::Probe { request_id: request_id(200), hold: parts(hold) }, 50), expected.clone());
         prop_assert_eq!(account.decide(&admit(0, hold), 50), expected);
         assert_same(&before, &account, "refused");
         prop_assert!(account.call(&request_id(0)).is_none() && !account.has_changes());

@@ -122,7 +122,7 @@ impl Watched {
                     );
                 }
             }
-            Command::Probe { hold } => {
+            Command::Probe { hold, .. } => {
                 let expected = match reference::take(before.packages(), *hold, self.now_ms) {
                     (_, Quantity::ZERO) => Ok(Outcome::Admissible),
                     _ => Err(reference::refusal(before.packages(), *hold, self.now_ms)),

@@ -1,8 +1,7 @@
 //! Holds whose leases have ended.
 
-use super::{integer, text};
+use super::text;
 use crate::ids::{AccountKey, RequestId};
-use crate::quantity::Quantity;
 use crate::store::database::{Database, StoreError, Value};
 
 /// A hold whose lease has ended: it is lost unless its call ends it first.
@@ -12,8 +11,6 @@ pub struct OverdueHold {
     pub key: AccountKey,
     /// The call.
     pub request_id: RequestId,
-    /// What it reserved.
-    pub hold: Quantity,
 }
 
 /// The holds whose leases ended first, so many at most.
@@ -21,7 +18,7 @@ pub struct OverdueHold {
 /// # Errors
 /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read.
 pub fn overdue_holds(database: &impl Database, limit: usize, now_ms: i64) -> Result<Vec<OverdueHold>, StoreError> {
-    let statement = "SELECT a.customer_id, a.product_id, c.request_id, coalesce(c.detail ->> '$.hold', 0) FROM calls AS c \
+    let statement = "SELECT a.customer_id, a.product_id, c.request_id FROM calls AS c \
                      CROSS JOIN accounts AS a USING (account_id) WHERE c.lease_ends_ms <= ?1 ORDER BY c.lease_ends_ms LIMIT ?2";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = database.execute(statement, &[now_ms.into(), limit.into()])?;
@@ -29,10 +26,9 @@ pub fn overdue_holds(database: &impl Database, limit: usize, now_ms: i64) -> Res
 }
 
 fn read_row(row: &[Value]) -> Result<OverdueHold, StoreError> {
-    let [customer_id, product_id, request_id, hold] = row else { return Err(StoreError::unreadable("hold")) };
+    let [customer_id, product_id, request_id] = row else { return Err(StoreError::unreadable("hold")) };
     Ok(OverdueHold {
         key: super::customers::read_key(customer_id, product_id)?,
         request_id: RequestId::new(text(request_id, "request id")?).map_err(|_| StoreError::unreadable("request id"))?,
-        hold: Quantity::from_parts(integer(hold, "hold")?).ok_or_else(|| StoreError::unreadable("hold"))?,
     })
 }
