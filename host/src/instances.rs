@@ -1,30 +1,25 @@
-//! Instances of the component: making them, giving them requests, and letting them go.
+//! Instances of the component: how they are made and what they may use.
 //!
 //! An instance serves several requests at once and many in its life, as on Spin. One that traps fails the
 //! requests in it and no others. While a task of the guest runs, its instance lives, also through a shutdown.
 
 use std::convert::Infallible;
 use std::path::Path;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
-use std::time::Instant;
 
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use wasmtime::component::{Component, GuestTaskId, Linker};
-use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreContextMut};
-use wasmtime_wasi_http::WasiHttpView as _;
-use wasmtime_wasi_http::handler::{HandlerState, Instance, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::args::Reuse;
 use crate::guest::{Grants, Guest, link};
 
-/// Instances that may live at once; a request that would need one more fails.
-const INSTANCES_MAX: u32 = 1000;
+/// Instances that may live at once; a request that would need one more waits.
+pub(crate) const INSTANCES_MAX: u32 = 1000;
 /// The most memory one instance may use.
 const INSTANCE_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Memory a slot keeps for its next instance instead of giving it back to the system.
@@ -56,7 +51,32 @@ impl Instances {
         let pre = ProxyPre::P3(ServicePre::new(linker.instantiate_pre(&component)?)?);
         Ok(Self { pre, grants, reuse, shutdown, alive })
     }
+
+    /// Makes one more instance.
+    pub(crate) async fn instantiate(&self) -> wasmtime::Result<(Store<Guest>, Proxy)> {
+        let ProxyPre::P3(pre) = &self.pre;
+        let mut store = Store::new(pre.engine(), Guest::new(&self.grants)?);
+        let proxy = self.pre.instantiate_async(&mut store).await?;
+        Ok((store, proxy))
+    }
+
+    pub(crate) fn reuse(&self) -> Reuse {
+        self.reuse
+    }
+
+    /// Ends when the runner is told to stop.
+    pub(crate) fn shutdown(&self) -> WaitForCancellationFutureOwned {
+        self.shutdown.clone().cancelled_owned()
+    }
+
+    /// What an instance holds while it lives, so that a shutdown waits for it.
+    pub(crate) fn alive(&self) -> mpsc::Sender<Infallible> {
+        self.alive.clone()
+    }
 }
+
+/// What ties a request to the instance it was given to: set when the instance begins it, and true once that failed.
+pub(crate) type Placement = Arc<OnceLock<Arc<AtomicBool>>>;
 
 fn engine() -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
@@ -76,98 +96,4 @@ fn engine() -> wasmtime::Result<Engine> {
     let pooled = Engine::new(config.clone().allocation_strategy(InstanceAllocationStrategy::Pooling(pool)));
     // Where address space is limited the pool cannot be reserved; instances are then allocated one by one.
     pooled.or_else(|_| Engine::new(&config))
-}
-
-impl HandlerState for Instances {
-    type StoreData = Guest;
-    type WorkerExpiration = Expiration;
-    type WorkerState = Worker;
-
-    async fn instantiate(&self) -> wasmtime::Result<Instance<Guest, Expiration, Worker>> {
-        let guest = Guest::new(&self.grants)?;
-        let ProxyPre::P3(pre) = &self.pre;
-        let mut store = Store::new(pre.engine(), guest);
-        let proxy = self.pre.instantiate_async(&mut store).await?;
-        Ok(Instance {
-            store,
-            proxy,
-            view: Guest::http,
-            expiration: Expiration {
-                idle_timeout: self.reuse.idle_timeout,
-                idle: Box::pin(tokio::time::sleep(self.reuse.idle_timeout)),
-                shutdown: Box::pin(self.shutdown.clone().cancelled_owned()),
-            },
-            state: Worker { reuse: self.reuse, failed: Arc::default(), _alive: self.alive.clone() },
-        })
-    }
-}
-
-/// When an instance is let go: idle for too long, or idle while the runner shuts down.
-pub(crate) struct Expiration {
-    idle_timeout: std::time::Duration,
-    idle: Pin<Box<Sleep>>,
-    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl WorkerExpiration for Expiration {
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>, status: WorkerStatus, start: Instant) -> Poll<()> {
-        match status {
-            WorkerStatus::Requests | WorkerStatus::PostReturn => return Poll::Pending,
-            WorkerStatus::Idle => {}
-        }
-        if self.shutdown.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
-        }
-        let Some(deadline) = start.checked_add(self.idle_timeout) else {
-            return Poll::Pending;
-        };
-        if self.idle.deadline() != deadline.into() {
-            self.idle.as_mut().reset(deadline.into());
-        }
-        self.idle.as_mut().poll(context)
-    }
-}
-
-/// What ties a request to the instance it was given to: set when the instance accepts it.
-pub(crate) type Placement = Arc<OnceLock<Arc<AtomicBool>>>;
-
-/// One instance's rules and fate.
-pub(crate) struct Worker {
-    reuse: Reuse,
-    /// Set before anything of a failed instance is dropped, so that a reply it leaves unfinished is seen to be cut.
-    failed: Arc<AtomicBool>,
-    _alive: mpsc::Sender<Infallible>,
-}
-
-impl WorkerState for Worker {
-    type StoreData = Guest;
-    type RequestData = Placement;
-
-    fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
-        if total >= self.reuse.total {
-            ShouldAccept::Never
-        } else if concurrent >= self.reuse.concurrent {
-            ShouldAccept::No
-        } else {
-            ShouldAccept::Yes
-        }
-    }
-
-    fn on_request_start(
-        &self,
-        _: StoreContextMut<'_, Guest>,
-        placement: Placement,
-        _: GuestTaskId,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        _ = placement.set(Arc::clone(&self.failed));
-        Box::pin(std::future::pending())
-    }
-
-    fn drop(&self, store: Store<Guest>, result: wasmtime::Result<()>) {
-        if let Err(error) = result {
-            self.failed.store(true, Ordering::Release);
-            crate::log(&format_args!("an instance failed: {error:?}"));
-        }
-        drop(store);
-    }
 }

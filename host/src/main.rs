@@ -6,7 +6,9 @@
 mod allowed_hosts;
 mod args;
 mod bindings;
+mod dispatch;
 mod guest;
+mod hop_by_hop;
 mod instances;
 mod manifest;
 mod outbound;
@@ -15,6 +17,7 @@ mod server;
 mod sqlite;
 mod startup;
 mod variables;
+mod worker;
 
 use std::fmt;
 use std::io::Write as _;
@@ -25,9 +28,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use wasmtime_wasi_http::handler::ProxyHandler;
 
 use args::{Args, ArgsError};
+use dispatch::Dispatcher;
 use instances::Instances;
 use server::Server;
 use startup::StartError;
@@ -90,7 +93,7 @@ async fn up(args: Args) -> Result<(), StartError> {
     let address = listener.local_addr().map_err(|error| StartError::Listen { listen, error })?;
     announce(address).map_err(StartError::Runtime)?;
 
-    let server = Server { handler: ProxyHandler::new(instances), shutdown: shutdown.clone(), alive };
+    let server = Server { dispatcher: Dispatcher::new(instances), shutdown: shutdown.clone(), alive };
     let accepting = tokio::spawn(server.accept(listener));
     tokio::select! {
         _ = terminate.recv() => {}

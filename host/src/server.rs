@@ -18,9 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
-use wasmtime_wasi_http::handler::{InstantiationError, ProxyHandler, TrapOrPanicError};
 
-use crate::instances::{Instances, Placement};
+use crate::dispatch::{DispatchError, Dispatcher};
+use crate::instances::Placement;
 use crate::reply::Reply;
 
 /// How long a connection may take over a request's head, and stay idle.
@@ -39,7 +39,7 @@ const SPIN_CLIENT_ADDR: HeaderName = HeaderName::from_static("spin-client-addr")
 /// What every connection needs.
 #[derive(Clone)]
 pub(crate) struct Server {
-    pub(crate) handler: ProxyHandler<Instances>,
+    pub(crate) dispatcher: Dispatcher,
     pub(crate) shutdown: CancellationToken,
     /// Held by everything that a shutdown waits for.
     pub(crate) alive: mpsc::Sender<Infallible>,
@@ -71,13 +71,13 @@ impl Server {
     }
 
     async fn serve(self, stream: TcpStream, peer: SocketAddr) {
-        let Self { handler, shutdown, alive: _alive } = self;
+        let Self { dispatcher, shutdown, alive: _alive } = self;
         // A connection that is gone already says so at its first read.
         _ = stream.set_nodelay(true);
         let Ok(peer) = HeaderValue::try_from(peer.to_string()) else {
             return;
         };
-        let service = service_fn(move |request| answer(handler.clone(), peer.clone(), request));
+        let service = service_fn(move |request| answer(dispatcher.clone(), peer.clone(), request));
         let mut connection = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -100,26 +100,21 @@ impl Server {
     }
 }
 
-async fn answer(
-    handler: ProxyHandler<Instances>,
-    peer: HeaderValue,
-    request: Request<Incoming>,
-) -> Result<Response<Reply>, Infallible> {
+async fn answer(dispatcher: Dispatcher, peer: HeaderValue, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
     let Some(request) = prepare(request, peer) else {
         return Ok(without_body(StatusCode::BAD_REQUEST));
     };
     let placement = Placement::default();
-    match handler.handle(Placement::clone(&placement), request).await {
+    match dispatcher.call(request, &placement).await {
         Ok(response) => Ok(response.map(|body| Reply::of_guest(body, placement))),
-        Err(error) => {
-            if let Some(error) = error.downcast_ref::<InstantiationError<Placement>>() {
-                crate::log(&format_args!("cannot start an instance: {:?}", error.error));
-            } else if !error.is::<TrapOrPanicError>() {
-                // A trap is logged once, by its instance.
-                crate::log(&format_args!("a request failed: {error:?}"));
+        Err(error) => Ok(without_body(match &error {
+            DispatchError::Full => StatusCode::SERVICE_UNAVAILABLE,
+            DispatchError::Instance => StatusCode::INTERNAL_SERVER_ERROR,
+            DispatchError::Guest(_) => {
+                crate::log(&format_args!("a request failed: {error}"));
+                StatusCode::INTERNAL_SERVER_ERROR
             }
-            Ok(without_body(StatusCode::INTERNAL_SERVER_ERROR))
-        }
+        })),
     }
 }
 
@@ -143,6 +138,7 @@ fn prepare(request: Request<Incoming>, peer: HeaderValue) -> Option<Request<Wasi
     uri.authority = Some(authority);
     parts.uri = Uri::from_parts(uri).ok()?;
     let headers = &mut parts.headers;
+    crate::hop_by_hop::remove_named(headers);
     headers.insert(SPIN_PATH_INFO, HeaderValue::from_str(path.path()).ok()?);
     headers.insert(SPIN_FULL_URL, full_url);
     headers.insert(SPIN_MATCHED_ROUTE, HeaderValue::from_static("/..."));

@@ -59,7 +59,7 @@ impl Outbound {
                 None => Connection::open(&target, options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT), &self.pool).await?,
             };
             let sent = tokio::time::timeout(first_byte_timeout, connection.send(request)).await;
-            let response = match sent.map_err(|_| Error::ConnectionReadTimeout)? {
+            let mut response = match sent.map_err(|_| Error::ConnectionReadTimeout)? {
                 Sent::Replied(response) => response,
                 // Only a pooled connection can have been closed before it was used, and each try takes one from the pool.
                 Sent::Unwritten(returned, _) if was_pooled => {
@@ -68,6 +68,7 @@ impl Outbound {
                 }
                 Sent::Unwritten(_, error) | Sent::Failed(error) => return Err(error),
             };
+            crate::hop_by_hop::remove_named(response.headers_mut());
             let between_bytes_timeout = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
             return Ok(self.deliver(response, connection, target, upload.is_done(), between_bytes_timeout));
         }
