@@ -4,13 +4,14 @@
 use std::future::Future;
 use std::pin::pin;
 
-use futures::future::{Either, FutureExt, select};
+use futures::FutureExt;
+use futures::future::{Either, select};
 use spin_sdk::wasip3;
 use wasip3::http::types::{ErrorCode, Fields, Request};
 use wasip3::wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter};
 
 use super::instance::sleep_ms;
-use super::wire::{Ending, accepted};
+use super::wire::{BodyEnding, accepted};
 use crate::problem::{Code, Problem};
 
 /// How much is read at once.
@@ -40,7 +41,7 @@ impl BodyError {
 /// A body that is arriving.
 pub(super) struct Incoming {
     pub(super) chunks: StreamReader<u8>,
-    pub(super) ending: FutureReader<Ending>,
+    pub(super) ending: FutureReader<BodyEnding>,
 }
 
 impl Incoming {
@@ -94,7 +95,7 @@ async fn read_chunks(mut incoming: Incoming, length_max: u64, idle_timeout_ms: i
 }
 
 /// The trailers of a body whose chunks have ended, if it ended as whole.
-async fn whole(ending: FutureReader<Ending>, idle_timeout_ms: i64) -> Result<Option<Fields>, BodyError> {
+async fn whole(ending: FutureReader<BodyEnding>, idle_timeout_ms: i64) -> Result<Option<Fields>, BodyError> {
     match within(ending.into_future(), idle_timeout_ms).await {
         Some(Ok(trailers)) => Ok(trailers),
         Some(Err(_)) => Err(BodyError::Cut),
@@ -105,7 +106,7 @@ async fn whole(ending: FutureReader<Ending>, idle_timeout_ms: i64) -> Result<Opt
 /// A body that is leaving.
 pub(super) struct Outgoing {
     pub(super) chunks: StreamWriter<u8>,
-    pub(super) ending: FutureWriter<Ending>,
+    pub(super) ending: FutureWriter<BodyEnding>,
 }
 
 impl Outgoing {
@@ -186,44 +187,54 @@ pub(super) async fn look_ahead(mut incoming: Incoming, idle_timeout_ms: i64) -> 
     }
 }
 
-/// Moves a reply's body to the caller, and ends it only when `settled` says that its charge is durable: of a body of known length the last
-/// chunk waits, of another the end of the message.
+/// Moves a reply's body to the caller. Before the end, `settle` runs and says whether the charge is durable: of a body of known length the last chunk
+/// waits for it, of another the end of the message. However the body ends, the call is settled.
 pub(super) async fn download(
     mut from: Incoming,
     mut to: Outgoing,
     length: Option<u64>,
     idle_timeout_ms: i64,
-    settled: impl Future<Output = bool>,
+    settle: impl Future<Output = bool>,
 ) {
-    // Settling starts now and goes on beside the body.
-    let settled = settled.shared();
-    let mut moved: u64 = 0;
-    let mut buffer = Vec::with_capacity(CHUNK_BYTES_MAX);
-    loop {
-        let next = pin!(from.next(buffer, idle_timeout_ms));
-        let next = match select(next, settled.clone()).await {
-            Either::Left((next, _)) => next,
-            Either::Right((_, next)) => next.await,
-        };
-        let Ok(chunk) = next else { return to.abort().await };
-        let Some(chunk) = chunk else { break };
-        moved = moved.saturating_add(chunk.len() as u64);
-        let is_last = length.is_some_and(|length| moved >= length);
-        if is_last && !settled.clone().await {
-            return to.abort().await;
-        }
-        match within(to.chunks.write_all(chunk), idle_timeout_ms).await {
-            Some(rest) if rest.is_empty() => buffer = rest,
-            // The caller has left, or reads no further. Nothing more is learned from the body of a per-call product.
-            _ => return,
-        }
-        buffer.reserve(CHUNK_BYTES_MAX);
+    let last = move_all_but_last(&mut from, &mut to, length, idle_timeout_ms).await;
+    let is_settled = settle.await;
+    let Ok(last) = last else { return to.abort().await };
+    if !is_settled {
+        return to.abort().await;
     }
-    if !settled.await {
+    if let Some(chunk) = last
+        && within(to.chunks.write_all(chunk), idle_timeout_ms).await.is_none()
+    {
         return to.abort().await;
     }
     match whole(from.ending, idle_timeout_ms).await {
         Ok(trailers) => to.finish(trailers).await,
         Err(_) => to.abort().await,
     }
+}
+
+/// A body whose rest nobody will have: the backend broke off or paused for too long, or the caller left or reads no further.
+struct BrokenOff;
+
+/// Moves chunks on until the one that completes the declared length, which is returned, or until the end.
+async fn move_all_but_last(
+    from: &mut Incoming,
+    to: &mut Outgoing,
+    length: Option<u64>,
+    idle_timeout_ms: i64,
+) -> Result<Option<Vec<u8>>, BrokenOff> {
+    let mut moved: u64 = 0;
+    let mut buffer = Vec::with_capacity(CHUNK_BYTES_MAX);
+    while let Some(chunk) = from.next(buffer, idle_timeout_ms).await.map_err(|_| BrokenOff)? {
+        moved = moved.saturating_add(chunk.len() as u64);
+        if length.is_some_and(|length| moved >= length) {
+            return Ok(Some(chunk));
+        }
+        match within(to.chunks.write_all(chunk), idle_timeout_ms).await {
+            Some(rest) if rest.is_empty() => buffer = rest,
+            _ => return Err(BrokenOff),
+        }
+        buffer.reserve(CHUNK_BYTES_MAX);
+    }
+    Ok(None)
 }

@@ -1,7 +1,5 @@
 //! A call, from its head to the end of its reply: identify, admit, forward, settle (contract section 2).
 
-use futures::FutureExt;
-use futures::channel::oneshot;
 use spin_sdk::wasip3;
 use wasip3::http::types::{ErrorCode, Request, Response};
 use wasip3::{wit_future, wit_stream};
@@ -11,19 +9,23 @@ use super::body::{BodyError, Incoming, Outgoing, download, look_ahead, read_whol
 use super::forward::{ForwardError, RequestBody, forward};
 use super::instance::{Instance, elapsed_us, monotonic_ns, now_ms, sleep_ms};
 use super::log;
-use super::wire::{self, Ending, accepted, internal};
+use super::wire::{self, BodyEnding, accepted, internal};
 use crate::book::metrics::Step;
 use crate::book::{LedgerError, Reply};
 use crate::config::LostHold;
 use crate::gateway::{
     HOLD, Head, Headers, Identified, Outcome, RateLimit, Refused, identify, outcome, refusal_problem, reply_headers,
 };
+use crate::ids::AccountKey;
 use crate::ledger::{Admission, Command, Fingerprint, Outcome as LedgerOutcome, Settlement};
 use crate::problem::{Code, Problem};
 use crate::quantity::Quantity;
 
 /// Up to this length a declared body is read before admission, so that its digest is part of what a request id stands for (contract section 3).
 const FINGERPRINTED_BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// Up to this length a declared reply is over almost with its headers.
+const SHORT_REPLY_BYTES_MAX: u64 = 64 * 1024;
 
 /// How long settling may take before the reply is aborted (contract section 2).
 const SETTLE_PATIENCE_MS: i64 = 5000;
@@ -212,7 +214,8 @@ async fn give_up(
     stop(instance, identified, Stopped { problem, headers })
 }
 
-/// The backend's reply for the caller. Its end waits until the charge is durable; where the durable hold is that charge, it need not wait.
+/// The backend's reply for the caller. A short one, whose charge is durable with its hold, is handed through untouched and settled soon after; of every
+/// other one the end is seen here, and waits until the charge is durable.
 async fn answer(
     instance: &'static Instance,
     head: &Head,
@@ -222,99 +225,91 @@ async fn answer(
 ) -> Result<Response, ErrorCode> {
     let status = reply.get_status_code();
     let outcome = outcome(&identified.product.meter, &admitted.admission, status);
-    count(instance, identified, outcome);
+    instance.book.count(|meters| meters.call(&identified.product.id, outcome.label()));
     let from_backend = reply.get_headers().copy_all();
-    let length = from_backend.iter().find(|(name, _)| name == "content-length");
-    let length = length.and_then(|(_, value)| std::str::from_utf8(value).ok()).and_then(|value| value.parse::<u64>().ok());
-    let headers = match wire::fields(&reply_headers(from_backend, identified, outcome, admitted.rate_limit.clone())) {
+    let length = content_length(&from_backend);
+    let has_body = head.method != "HEAD" && !matches!(status, 204 | 304) && length != Some(0);
+    let is_short = !has_body || length.is_some_and(|length| length <= SHORT_REPLY_BYTES_MAX);
+    let headers = reply_headers(from_backend, identified, outcome, admitted.rate_limit.clone());
+    let ending = Ending::new(instance, identified, admitted, outcome, status);
+    let headers = match wire::fields(&headers) {
         Ok(headers) => headers,
         Err(error) => {
             // The backend has answered and is paid, even if its answer cannot be passed on. Where that fails too, the hold's lease decides.
-            let _ = settle(instance, identified, &admitted, outcome.charge(), Some(status)).await;
+            let _ = ending.settle().await;
             return Err(error);
         }
     };
-    let (chunks, ending) = Response::consume_body(reply, accepted());
-    let has_body = head.method != "HEAD" && !matches!(status, 204 | 304) && length != Some(0);
-    let response = if is_durable_already(instance, outcome) || !has_body {
-        finish_first(instance, identified, admitted, outcome, status).await?;
-        Response::new(headers, Some(chunks), ending).0
+    let (chunks, trailers) = Response::consume_body(reply, accepted());
+    let response = if !has_body || (is_short && ending.is_durable_already) {
+        if !ending.settle().await {
+            return Err(ErrorCode::InternalError(None));
+        }
+        Response::new(headers, Some(chunks), trailers).0
     } else {
-        let (ending_writer, ending_reader) = wit_future::new::<Ending>(|| Err(ErrorCode::HttpResponseIncomplete));
+        let (ending_writer, ending_reader) = wit_future::new::<BodyEnding>(|| Err(ErrorCode::HttpResponseIncomplete));
         let (chunk_writer, chunk_reader) = wit_stream::new();
         let to = Outgoing { chunks: chunk_writer, ending: ending_writer };
-        let from = Incoming { chunks, ending };
-        let settling = settle_alone(instance, identified, admitted, outcome, status);
-        let (told, settled) = oneshot::channel();
-        // On its own, so that a caller that reads no further cannot keep it from its end.
-        wasip3::spawn(async move {
-            let _ = told.send(settling.await);
-        });
-        let settled = settled.map(|told| told.unwrap_or(false));
-        wasip3::spawn(download(from, to, length, identified.product.idle_timeout_ms, settled));
+        let from = Incoming { chunks, ending: trailers };
+        wasip3::spawn(download(from, to, length, identified.product.idle_timeout_ms, ending.settle()));
         Response::new(headers, Some(chunk_reader), ending_reader).0
     };
     response.set_status_code(status).map_err(|()| internal("the backend's status cannot be sent"))?;
     Ok(response)
 }
 
-fn count(instance: &Instance, identified: &Identified<'_>, outcome: Outcome) {
-    instance.book.count(|meters| meters.call(&identified.product.id, outcome.label()));
+fn content_length(headers: &Headers) -> Option<u64> {
+    let (_, value) = headers.iter().find(|(name, _)| name == "content-length")?;
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// True where a crash right now would leave what is charged: a replay, or a hold that is charged as it is even if it is lost.
-fn is_durable_already(instance: &Instance, outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Replayed => true,
-        Outcome::Charged(quantity) => quantity == HOLD && instance.config.gateway.lost_hold == LostHold::Charge,
-        Outcome::Released => false,
-    }
-}
-
-/// Ends the call before its reply goes on, or soon after where its charge is durable already.
-async fn finish_first(
+/// How a call whose backend has answered is settled, when its reply ends.
+struct Ending {
     instance: &'static Instance,
-    identified: &Identified<'_>,
-    admitted: Admitted,
-    outcome: Outcome,
-    status: u16,
-) -> Result<(), ErrorCode> {
-    if !is_durable_already(instance, outcome) {
-        let is_settled = settle(instance, identified, &admitted, outcome.charge(), Some(status)).await;
-        return if is_settled { Ok(()) } else { Err(ErrorCode::InternalError(None)) };
+    account: AccountKey,
+    /// None for a replay, which was settled before.
+    command: Option<Command>,
+    /// A crash right now would leave what is charged: a hold that is charged as it is even if it is lost.
+    is_durable_already: bool,
+    lease: Option<LeaseGuard>,
+}
+
+impl Ending {
+    fn new(instance: &'static Instance, identified: &Identified<'_>, admitted: Admitted, outcome: Outcome, status: u16) -> Self {
+        let is_charged_if_lost = instance.config.gateway.lost_hold == LostHold::Charge;
+        Self {
+            instance,
+            account: identified.account.clone(),
+            command: settlement(identified, &admitted.admission, outcome.charge(), Some(status)),
+            is_durable_already: match outcome {
+                Outcome::Replayed => true,
+                Outcome::Charged(quantity) => quantity == HOLD && is_charged_if_lost,
+                Outcome::Released => false,
+            },
+            lease: admitted.lease,
+        }
     }
-    if let Some(command) = settlement(identified, &admitted.admission, outcome.charge(), Some(status)) {
-        if let Err(error) = instance.book.defer(&identified.account, command) {
+
+    /// Settles; false where the charge is not durable in time.
+    async fn settle(self) -> bool {
+        let Some(command) = self.command else { return true };
+        if !self.is_durable_already {
+            let is_settled = settle_durably(self.instance, &self.account, command).await;
+            drop(self.lease);
+            return is_settled;
+        }
+        if let Err(error) = self.instance.book.defer(&self.account, command) {
             log::line(format!("a settle is left to its hold's lease: {error}"));
         }
-        background::start(instance);
+        background::start(self.instance);
+        true
     }
-    Ok(())
 }
 
 fn settlement(identified: &Identified<'_>, admission: &Admission, charge: Quantity, status: Option<u16>) -> Option<Command> {
     let Admission::Held { attempt } = *admission else { return None };
     let request_id = identified.request_id.clone();
     Some(Command::Settle(Settlement { request_id, attempt, charge, status, usage_missing: false }))
-}
-
-/// [`settle`] as a future of its own, for a reply whose body is on its way.
-fn settle_alone(
-    instance: &'static Instance,
-    identified: &Identified<'_>,
-    admitted: Admitted,
-    outcome: Outcome,
-    status: u16,
-) -> impl Future<Output = bool> + use<> {
-    let account = identified.account.clone();
-    let command = settlement(identified, &admitted.admission, outcome.charge(), Some(status));
-    async move {
-        let _lease = admitted.lease;
-        match command {
-            Some(command) => settle_durably(instance, &account, command).await,
-            None => true,
-        }
-    }
 }
 
 async fn settle(
@@ -332,7 +327,7 @@ async fn settle(
 
 /// Settles, trying again while the ledger is unavailable; false where it took too long. The settle is then left to the background, and to the
 /// hold's lease after it.
-async fn settle_durably(instance: &'static Instance, account: &crate::ids::AccountKey, command: Command) -> bool {
+async fn settle_durably(instance: &'static Instance, account: &AccountKey, command: Command) -> bool {
     let started_ns = monotonic_ns();
     loop {
         let error = match instance.book.submit(account, command.clone(), now_ms()).await {

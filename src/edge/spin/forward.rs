@@ -12,7 +12,7 @@ use wasip3::{wit_future, wit_stream};
 use super::body::{BodyError, Incoming, Outgoing, upload, within};
 use super::instance::sleep_ms;
 use super::log;
-use super::wire::{Ending, fields, internal};
+use super::wire::{BodyEnding, fields, internal};
 use crate::config::Product;
 use crate::gateway::{Head, Identified, backend_headers};
 use crate::problem::{Code, Problem};
@@ -46,7 +46,7 @@ pub(super) enum ForwardError {
 /// Sends a call to its backend and waits for the reply's headers.
 pub(super) async fn forward(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
     let product = identified.product;
-    let (trailers_writer, trailers) = wit_future::new::<Ending>(|| Ok(None));
+    let (trailers_writer, trailers) = wit_future::new::<BodyEnding>(|| Ok(None));
     let headers = fields(&backend_headers(head, identified)).map_err(ForwardError::Runtime)?;
     let is_arriving = matches!(body, RequestBody::Arriving(..));
     let options = options(product, is_arriving);

@@ -10,7 +10,7 @@ use crate::gateway::{Head, Headers};
 use crate::problem::Problem;
 
 /// The end of a body: trailers, or why it broke off.
-pub(super) type Ending = Result<Option<Fields>, ErrorCode>;
+pub(super) type BodyEnding = Result<Option<Fields>, ErrorCode>;
 
 pub(super) fn read_head(request: &Request) -> Head {
     let target = request.get_path_with_query().unwrap_or_default();
@@ -54,7 +54,7 @@ pub(super) fn text_response(status: u16, headers: Headers, body: String, method:
     let mut headers = headers;
     headers.push(("content-length".to_owned(), body.len().to_string().into_bytes()));
     let fields = fields(&headers)?;
-    let (trailers_writer, trailers) = wit_future::new::<Ending>(|| Ok(None));
+    let (trailers_writer, trailers) = wit_future::new::<BodyEnding>(|| Ok(None));
     drop(trailers_writer);
     let response = if method == "HEAD" || body.is_empty() {
         Response::new(fields, None, trailers).0
