@@ -178,7 +178,7 @@ pub(super) async fn upload(
     }
 }
 
-/// A body of unknown length, once its first chunk tells whether there is one; `None` where there is none.
+/// A body of unknown length with its first chunk; `None` where there is no body.
 pub(super) async fn look_ahead(mut incoming: Incoming, idle_timeout_ms: i64) -> Result<Option<(Incoming, Vec<u8>)>, BodyError> {
     match incoming.next(Vec::with_capacity(16 * 1024), idle_timeout_ms).await? {
         Some(chunk) => Ok(Some((incoming, chunk))),

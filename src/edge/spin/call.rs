@@ -110,7 +110,6 @@ async fn read_before_admission(
         return Err(BodyError::TooLarge.problem().into());
     }
     match declared {
-        Some(0) => Ok((None, None)),
         Some(length) if is_read_first => match read_whole(request, length, product.idle_timeout_ms).await {
             Ok(body) => Ok((Some(body), None)),
             Err(error) => Err(error.problem().into()),
@@ -173,7 +172,8 @@ async fn admit(
     Ok(Admitted { admission, rate_limit, lease })
 }
 
-/// What the backend is sent: of a body of unknown length the first chunk is awaited, because only it tells whether there is a body.
+/// What the backend is sent. Of a body of unknown length the first chunk is awaited, because only it tells whether there is a body; with methods that
+/// have none as a rule it is handed over unread.
 async fn request_body(
     head: &Head,
     identified: &Identified<'_>,
@@ -181,13 +181,19 @@ async fn request_body(
     arriving: Option<Incoming>,
 ) -> Result<RequestBody, BodyError> {
     let Some(incoming) = arriving else {
-        return Ok(fingerprinted.filter(|body| !body.is_empty()).map_or(RequestBody::Empty, RequestBody::Whole));
+        return Ok(fingerprinted.map_or(RequestBody::None, RequestBody::Whole));
     };
-    if head.content_length().is_some() {
-        return Ok(RequestBody::Arriving(incoming, None));
+    match head.content_length() {
+        Some(0) => Ok(RequestBody::Untouched(incoming)),
+        Some(_) => Ok(RequestBody::Arriving(incoming, None)),
+        None if matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "DELETE" | "TRACE") => {
+            Ok(RequestBody::Untouched(incoming))
+        }
+        None => {
+            let body = look_ahead(incoming, identified.product.idle_timeout_ms).await?;
+            Ok(body.map_or(RequestBody::None, |(incoming, chunk)| RequestBody::Arriving(incoming, Some(chunk))))
+        }
     }
-    let body = look_ahead(incoming, identified.product.idle_timeout_ms).await?;
-    Ok(body.map_or(RequestBody::Empty, |(incoming, chunk)| RequestBody::Arriving(incoming, Some(chunk))))
 }
 
 /// The backend gave no reply: nothing is charged, and the caller is told once that is durable.

@@ -26,7 +26,9 @@ const UPLOAD_MS_MAX: i64 = 24 * 3600 * 1000;
 /// What the backend is sent as a body.
 pub(super) enum RequestBody {
     /// Nothing.
-    Empty,
+    None,
+    /// What the caller sent, handed over unread: nothing, as far as its headers tell.
+    Untouched(Incoming),
     /// What was read before admission.
     Whole(Vec<u8>),
     /// What is still arriving, with the chunk that was read already.
@@ -46,37 +48,42 @@ pub(super) enum ForwardError {
 /// Sends a call to its backend and waits for the reply's headers.
 pub(super) async fn forward(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
     let product = identified.product;
-    let (trailers_writer, trailers) = wit_future::new::<BodyEnding>(|| Ok(None));
     let headers = fields(&backend_headers(head, identified)).map_err(ForwardError::Runtime)?;
-    let is_arriving = matches!(body, RequestBody::Arriving(..));
-    let options = options(product, is_arriving);
-    let (failed, upload_result) = oneshot::channel();
-    let request = match body {
-        RequestBody::Empty => Request::new(headers, None, trailers, Some(options)).0,
+    let options = options(product, matches!(body, RequestBody::Arriving(..)));
+    match body {
+        RequestBody::None => {
+            let (_, trailers) = wit_future::new::<BodyEnding>(|| Ok(None));
+            send(Request::new(headers, None, trailers, Some(options)).0, head, identified).await
+        }
+        RequestBody::Untouched(incoming) => {
+            let request = Request::new(headers, Some(incoming.chunks), incoming.ending, Some(options)).0;
+            send(request, head, identified).await
+        }
         RequestBody::Whole(bytes) => {
+            let (ending, trailers) = wit_future::new::<BodyEnding>(|| Ok(None));
             let (mut chunks, reader) = wit_stream::new();
             wasip3::spawn(async move {
                 // A backend that reads no further may have answered already.
                 let _ = chunks.write_all(bytes).await;
                 drop(chunks);
-                drop(trailers_writer);
+                drop(ending);
             });
-            return send(Request::new(headers, Some(reader), trailers, Some(options)).0, head, identified).await;
+            send(Request::new(headers, Some(reader), trailers, Some(options)).0, head, identified).await
         }
         RequestBody::Arriving(incoming, first) => {
+            let (ending, trailers) = wit_future::new::<BodyEnding>(|| Err(ErrorCode::HttpRequestBodySize(None)));
             let (chunks, reader) = wit_stream::new();
-            let to = Outgoing { chunks, ending: trailers_writer };
             let (length_max, idle_timeout_ms) = (product.max_request_body_bytes, product.idle_timeout_ms);
+            let (verdict, uploaded) = oneshot::channel();
             wasip3::spawn(async move {
-                let result = upload(incoming, to, first, length_max, idle_timeout_ms).await;
+                let result = upload(incoming, Outgoing { chunks, ending }, first, length_max, idle_timeout_ms).await;
                 // Nobody waits for it any more once the reply is there.
-                let _ = failed.send(result);
+                let _ = verdict.send(result);
             });
             let request = Request::new(headers, Some(reader), trailers, Some(options)).0;
-            return send_while_arriving(request, head, identified, upload_result).await;
+            send_while_arriving(request, head, identified, uploaded).await
         }
-    };
-    send(request, head, identified).await
+    }
 }
 
 /// Times that the runtime keeps. Of a body that is still arriving nobody knows yet when it ends; there the gateway keeps the
