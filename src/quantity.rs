@@ -84,12 +84,6 @@ impl Quantity {
         Self::from_parts(self.0.checked_add(other.0)?)
     }
 
-    /// The difference, or `None` below zero.
-    #[must_use]
-    pub fn checked_sub(self, other: Self) -> Option<Self> {
-        Self::from_parts(self.0.checked_sub(other.0)?)
-    }
-
     /// The difference, or nothing below zero.
     #[must_use]
     pub fn saturating_sub(self, other: Self) -> Self {
@@ -102,29 +96,14 @@ impl Quantity {
         Self((self.0 + other.0).min(MAX_PARTS))
     }
 
-    /// Moved by a delta, or `None` where that leaves the range.
-    #[must_use]
-    pub fn checked_move(self, delta: Delta) -> Option<Self> {
-        Self::from_parts(self.0.checked_add(delta.0)?)
-    }
-
     /// This much upwards.
     #[must_use]
     pub const fn up(self) -> Delta {
         Delta(self.0)
     }
-
-    /// This much downwards.
-    #[must_use]
-    pub const fn down(self) -> Delta {
-        Delta(-self.0)
-    }
 }
 
 impl Delta {
-    /// No change.
-    pub const ZERO: Self = Self(0);
-
     /// From 1/10000 units. `None` beyond [`Quantity::MAX`] in either direction.
     #[must_use]
     pub const fn from_parts(parts: i64) -> Option<Self> {
@@ -268,7 +247,6 @@ mod tests {
         assert_eq!(parse("900000000000.0001"), Err(QuantityError::TooLarge));
         assert_eq!(parse("99999999999999999999999999999"), Err(QuantityError::TooLarge));
         assert_eq!(Quantity::MAX.checked_add(Quantity::ONE), None);
-        assert_eq!(Quantity::ZERO.checked_sub(Quantity::ONE), None);
         assert!(Quantity::MAX.parts() < 1 << 53);
     }
 }

@@ -12,19 +12,40 @@ use crate::store::{self, Commit, Database, LoadRequest, StoreError, Stored};
 const CONTENDED_BATCHES: u32 = 4;
 
 impl<D: Database> Book<D> {
-    /// Decides all, writes all, and answers all: each command gets its reply, or all get the error, which is also returned.
+    /// Decides all, writes all, and answers all. Where one command is at fault for a failure of all, each is tried alone.
+    ///
+    /// # Errors
+    /// The last error; every command has its own answer all the same.
     pub(super) fn decide_and_write(&self, waiting: &[Waiting]) -> Result<(), LedgerError> {
-        match self.attempt(waiting) {
+        let error = match self.attempt(waiting) {
             Ok(replies) => {
                 for (one, reply) in waiting.iter().zip(replies) {
                     *one.answer.borrow_mut() = Some(Ok(reply));
                 }
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // What was decided and not written must not be remembered.
+        self.accounts.borrow_mut().clear();
+        match error {
+            StoreError::PackageIdTaken | StoreError::Corrupt(_) if waiting.len() > 1 => {
+                let mut result = Ok(());
+                for one in waiting {
+                    if let Err(error) = self.decide_and_write(std::slice::from_ref(one)) {
+                        result = Err(error);
+                    }
+                }
+                result
+            }
+            StoreError::PackageIdTaken => {
+                for one in waiting {
+                    *one.answer.borrow_mut() = Some(Ok(Reply { result: Err(PACKAGE_ID_TAKEN), balance: Balance::default() }));
+                }
                 Ok(())
             }
-            Err(error) => {
+            error => {
                 let error = LedgerError::from(error);
-                // What was decided and not written must not be remembered.
-                self.accounts.borrow_mut().clear();
                 self.meters.borrow_mut().ledger_errors += 1;
                 for one in waiting {
                     *one.answer.borrow_mut() = Some(Err(error.clone()));
@@ -46,17 +67,13 @@ impl<D: Database> Book<D> {
                 Err(error) => return Err(error),
             }
         }
-        match self.attempt_locked(waiting) {
-            Err(StoreError::PackageIdTaken) => self.attempt_singly(waiting),
-            other => other,
-        }
+        self.attempt_locked(waiting)
     }
 
     /// None where only an account loaded with every call that the batch names can tell.
     fn attempt_unlocked(&self, waiting: &[Waiting]) -> Result<Option<Vec<Reply>>, StoreError> {
         let mut accounts = self.accounts.borrow_mut();
-        let known: HashSet<&AccountKey> =
-            waiting.iter().map(|one| &one.key).filter(|key| is_known(&accounts, key, waiting)).collect();
+        let known = known_accounts(&accounts, waiting);
         self.load_into(&mut accounts, waiting, |key| !known.contains(key))?;
         let mut replies = decide(&mut accounts, waiting);
         // A refusal may come from an account that is no longer as it was, or that does not remember a call that has ended.
@@ -90,22 +107,6 @@ impl<D: Database> Book<D> {
         self.load_into(&mut accounts, waiting, |_| true)?;
         let replies = decide(&mut accounts, waiting);
         self.write(&mut accounts, waiting, true)?;
-        Ok(replies)
-    }
-
-    /// After a grant took a package id of another account: one command after the other, so that only that grant is refused.
-    fn attempt_singly(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
-        let mut replies = Vec::with_capacity(waiting.len());
-        for one in waiting {
-            self.accounts.borrow_mut().clear();
-            match self.attempt_locked(std::slice::from_ref(one)) {
-                Ok(reply) => replies.extend(reply),
-                Err(StoreError::PackageIdTaken) => {
-                    replies.push(Reply { result: Err(PACKAGE_ID_TAKEN), balance: Balance::default() });
-                }
-                Err(error) => return Err(error),
-            }
-        }
         Ok(replies)
     }
 
@@ -186,17 +187,20 @@ impl<D: Database> Book<D> {
 
 const PACKAGE_ID_TAKEN: Refusal = Refusal::Conflict("another package was granted under this id");
 
-/// True where everything that the commands name of an account is remembered, or is new as far as anyone can tell.
-fn is_known(accounts: &HashMap<AccountKey, Stored>, key: &AccountKey, waiting: &[Waiting]) -> bool {
-    let Some(stored) = accounts.get(key) else { return false };
-    waiting.iter().filter(|one| one.key == *key).all(|one| match &one.command {
-        Command::Probe { .. } => true,
-        // A request id that is not remembered is most likely new; where it is not, the claim's primary key says so.
-        Command::Admit { .. } => true,
-        Command::Renew { request_id, .. } => is_live(&stored.account, request_id),
-        Command::Settle(settlement) => is_live(&stored.account, &settlement.request_id),
-        _ => false,
-    })
+/// The accounts of which everything that the commands name is remembered, or is new as far as anyone can tell.
+fn known_accounts<'batch>(accounts: &HashMap<AccountKey, Stored>, waiting: &'batch [Waiting]) -> HashSet<&'batch AccountKey> {
+    let mut is_known: HashMap<&AccountKey, bool> = HashMap::new();
+    for one in waiting {
+        let is_one_known = accounts.get(&one.key).is_some_and(|stored| match &one.command {
+            // A request id that is not remembered is most likely new; where it is not, the claim's primary key says so.
+            Command::Probe { .. } | Command::Admit { .. } => true,
+            Command::Renew { request_id, .. } => is_live(&stored.account, request_id),
+            Command::Settle(settlement) => is_live(&stored.account, &settlement.request_id),
+            _ => false,
+        });
+        is_known.entry(&one.key).and_modify(|known| *known &= is_one_known).or_insert(is_one_known);
+    }
+    is_known.into_iter().filter_map(|(key, known)| known.then_some(key)).collect()
 }
 
 fn is_live(account: &Account, request_id: &RequestId) -> bool {

@@ -183,9 +183,10 @@ impl<D: Database> Book<D> {
         };
         self.meters.borrow_mut().make_due();
         let result = self.decide_and_write(&waiting);
-        if result.is_err() {
-            self.deferred.borrow_mut().extend(waiting.into_iter().map(|one| (one.key, one.command)));
-        }
+        // What is corrupt stays corrupt; its hold ends with its lease, as far as it can.
+        let is_to_try_again = |one: &Waiting| matches!(*one.answer.borrow(), Some(Err(LedgerError::Unavailable(_))));
+        let again = waiting.into_iter().filter(is_to_try_again).map(|one| (one.key, one.command));
+        self.deferred.borrow_mut().extend(again);
         result
     }
 

@@ -8,7 +8,7 @@ use super::{Book, Reply};
 use crate::ids::{AccountKey, CustomerId, PackageId, ProductId, RequestId};
 use crate::ledger::{Command, Fingerprint, Grant, Outcome, PackageKind, Refusal, Settlement};
 use crate::quantity::Quantity;
-use crate::store::create_account;
+use crate::store::{Database as _, create_account};
 use crate::store::testing::{Sqlite, file};
 
 /// Runs a future whose only waits wake themselves.
@@ -183,4 +183,20 @@ fn a_repeated_id_is_not_refused_before_its_body_is_known() {
     submit(&first, "c", settle("a"));
     assert!(matches!(submit(&first, "c", probe("b")).result, Err(Refusal::Exhausted { .. })));
     assert_eq!(submit(&first, "c", probe("a")).result, Ok(Outcome::Admissible));
+}
+
+#[test]
+fn a_command_on_a_corrupt_account_fails_alone() {
+    let (_folder, first, _second) = two_books();
+    grant(&first, "c", "p", "10");
+    grant(&first, "d", "q", "10");
+    submit(&first, "d", admit("sound"));
+    submit(&first, "c", admit("broken"));
+    first.database().execute("UPDATE calls SET detail = '{}', hold_seq = hold_seq WHERE request_id = 'broken'", &[]).unwrap();
+    first.database().execute("UPDATE accounts SET version = version + 1", &[]).unwrap();
+    first.defer(&key("c"), settle("broken")).unwrap();
+    first.defer(&key("d"), settle("sound")).unwrap();
+    assert!(matches!(first.flush_deferred(20), Err(super::LedgerError::Corrupt(_))));
+    assert_eq!(first.deferred_count(), 0);
+    assert_eq!(submit(&first, "d", admit("next")).balance.used, Quantity::ONE);
 }

@@ -113,7 +113,8 @@ impl Account {
     }
 
     /// The calls that were put in or admitted.
-    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+    #[cfg(test)]
+    pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
         self.calls.values()
     }
 

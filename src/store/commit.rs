@@ -271,7 +271,7 @@ pub fn transaction<T>(database: &impl Database, run: impl FnOnce() -> Result<T, 
     database.execute("BEGIN IMMEDIATE", &[])?;
     let result = run().and_then(|value| database.execute("COMMIT", &[]).map(|_| value));
     if result.is_err() {
-        // The first error is the one to report. A transaction that cannot be rolled back ends with its connection.
+        // The first error is the one to report. A rollback fails where the database has rolled back by itself.
         let _ = database.execute("ROLLBACK", &[]);
     }
     result

@@ -5,6 +5,7 @@
 //! its account's folding up until it is old itself, so that no entry is ever passed over. Entries that no call made stay for ever. The counters of
 //! the deployment are not touched. A folded call's request id is as new.
 
+use super::commit::transaction;
 use super::database::{Database, StoreError, Value};
 
 /// What a piece did.
@@ -62,14 +63,7 @@ pub fn fold(database: &impl Database, now_ms: i64, keep_calls_ms: i64, entries_m
     if next_due(database, cutoff_ms)?.is_none() {
         return Ok(Folded::default());
     }
-    database.execute("BEGIN IMMEDIATE", &[])?;
-    let folded =
-        fold_next(database, now_ms, cutoff_ms, entries_max).and_then(|folded| database.execute("COMMIT", &[]).map(|_| folded));
-    if folded.is_err() {
-        // The first error is the one to report; a connection whose rollback fails too is replaced by its owner.
-        let _ = database.execute("ROLLBACK", &[]);
-    }
-    folded
+    transaction(database, || fold_next(database, now_ms, cutoff_ms, entries_max))
 }
 
 fn next_due(database: &impl Database, cutoff_ms: i64) -> Result<Option<(i64, i64)>, StoreError> {
