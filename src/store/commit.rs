@@ -230,10 +230,11 @@ fn add_plain_calls(rows: &mut Vec<Value>, stored: &mut Stored, entries: &[Entry]
     }
 }
 
-/// One INSERT of some rows.
+/// One INSERT of some rows. A row that is refused rolls all of it back, and the transaction with it, so that SQLite need not be able to undo the
+/// statement alone, for which it would copy every page first.
 fn statement(view: &str, columns: usize, rows: usize) -> String {
     let row = format!("({})", ["?"].repeat(columns).join(","));
-    format!("INSERT INTO {view} VALUES {}", [row.as_str()].repeat(rows).join(","))
+    format!("INSERT OR ROLLBACK INTO {view} VALUES {}", [row.as_str()].repeat(rows).join(","))
 }
 
 /// The statements that write some rows, largest first, each with its values.

@@ -39,9 +39,10 @@ const MIGRATIONS: [&[&str]; 1] = [&[
         PRIMARY KEY (account_id, number),
         CHECK (kind = 'unmetered' OR used + held <= granted)
     ) STRICT, WITHOUT ROWID",
+    // What a call writes names its account without a foreign key: accounts are never deleted, and the check would make every commit keep a journal.
     // A row is the claim on a request id. `lease_ends_ms` is set while the call's hold is live; `detail` is the rest of the call.
     "CREATE TABLE calls (
-        account_id INTEGER NOT NULL REFERENCES accounts,
+        account_id INTEGER NOT NULL,
         request_id TEXT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('held', 'settled', 'released')),
         lease_ends_ms INTEGER,
@@ -52,7 +53,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     "CREATE INDEX calls_live ON calls (lease_ends_ms) WHERE lease_ends_ms IS NOT NULL",
     // What moved, why, and for which call. Never changed; folded into `daily` when old.
     "CREATE TABLE entries (
-        account_id INTEGER NOT NULL REFERENCES accounts,
+        account_id INTEGER NOT NULL,
         seq INTEGER NOT NULL,
         kind INTEGER NOT NULL,
         package_number INTEGER NOT NULL,
@@ -97,7 +98,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     ) STRICT, WITHOUT ROWID",
     // What people and systems are to be told: written with the decision that caused it. `seq` is the entry that caused it.
     "CREATE TABLE events (
-        account_id INTEGER NOT NULL REFERENCES accounts,
+        account_id INTEGER NOT NULL,
         seq INTEGER NOT NULL,
         type TEXT NOT NULL,
         package_number INTEGER,
@@ -136,6 +137,8 @@ pub fn prepare(database: &impl Database, durability: Durability) -> Result<(), S
             migrated => migrated?,
         }
     }
+    // The log is copied into the database when it has some 40 MB: pages that many commits wrote are copied once, and few commits wait for it.
+    database.execute("PRAGMA wal_autocheckpoint = 10000", &[])?;
     let level = match durability {
         Durability::Power => "PRAGMA synchronous = FULL",
         Durability::Process => "PRAGMA synchronous = NORMAL",
