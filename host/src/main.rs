@@ -38,9 +38,9 @@ use startup::StartError;
 /// How long live calls may go on after a signal to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A synchronous statement of a guest blocks its thread, so there are more threads than cores.
-const THREADS_PER_CORE: usize = 4;
-const THREADS_MIN: usize = 8;
+/// Threads beyond one a core: a guest's synchronous statement blocks its thread while it reads or syncs. More would only wake each other; a long
+/// wait for another connection's lock hands the thread's tasks over by itself.
+const THREADS_SPARE: usize = 1;
 
 fn main() -> ExitCode {
     let args = match args::parse(std::env::args_os().skip(1)) {
@@ -57,10 +57,8 @@ fn main() -> ExitCode {
         }
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.saturating_mul(THREADS_PER_CORE).max(THREADS_MIN))
-        .enable_all()
-        .build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(cores.saturating_add(THREADS_SPARE)).enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => {
             let outcome = runtime.block_on(up(args));

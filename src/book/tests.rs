@@ -8,8 +8,8 @@ use super::{Book, Reply};
 use crate::ids::{AccountKey, CustomerId, PackageId, ProductId, RequestId};
 use crate::ledger::{Command, Fingerprint, Grant, Outcome, PackageKind, Refusal, Settlement};
 use crate::quantity::Quantity;
-use crate::store::{Database as _, create_account};
 use crate::store::testing::{Sqlite, file};
+use crate::store::{Database as _, create_account};
 
 /// Runs a future whose only waits wake themselves.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
