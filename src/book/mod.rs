@@ -36,7 +36,7 @@ const DEFERRED_MANY: usize = 32;
 const FLUSHED_MAX: usize = 256;
 
 /// The most accounts an instance remembers.
-const CACHED_ACCOUNTS_MAX: usize = 1024;
+const CACHED_ACCOUNTS_MAX: usize = if cfg!(test) { 3 } else { 1024 };
 
 /// An answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -200,3 +200,26 @@ fn a_command_on_a_corrupt_account_fails_alone() {
     assert_eq!(first.deferred_count(), 0);
     assert_eq!(submit(&first, "d", admit("next")).balance.used, Quantity::ONE);
 }
+
+#[test]
+fn a_full_cache_forgets_nothing_that_the_batch_in_hand_decided() {
+    let (_folder, first, second) = two_books();
+    for customer in ["a", "b", "c", "d", "e"] {
+        grant(&first, customer, &format!("p-{customer}"), "1");
+    }
+    for customer in ["a", "b", "c"] {
+        submit(&first, customer, probe("warm"));
+    }
+    let keys = ["a", "d", "b", "e", "c"].map(key);
+    let commands = ["1", "2", "3", "4", "5"].map(admit);
+    let mut calls: Vec<_> = keys.iter().zip(commands).map(|(key, command)| Box::pin(first.submit(key, command, 10))).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut context).is_pending());
+    }
+    for call in calls {
+        assert!(block_on(call).unwrap().admission().is_some());
+    }
+    let claimed = second.database().execute("SELECT count(*) FROM calls WHERE state = 'held'", &[]).unwrap();
+    assert_eq!(claimed, [[crate::store::Value::Integer(5)]]);
+}
