@@ -191,6 +191,8 @@ async fn a_path_with_encoded_dot_segments_is_refused(suite: Arc<Suite>) {
         "/translate/%2E/x",
         "/translate/a/%2e%2E?q=1",
         "/translate/%2e",
+        "/translate/..%2fsecret",
+        "/translate/..;/secret",
     ];
     expect_path_invalid(&suite, &paths).await;
 }

@@ -20,6 +20,7 @@ crate::cases! {
     an_id_belongs_to_one_customer_and_one_product,
     a_released_request_is_a_new_attempt,
     a_replay_needs_no_package,
+    a_replay_with_a_body_needs_no_package,
 }
 
 fn is_replay(reply: &Reply) -> bool {
@@ -203,4 +204,15 @@ async fn a_replay_needs_no_package(suite: Arc<Suite>) {
     let again = call.send().await;
     assert!(again.status == 200 && is_replay(&again), "{}", again.text());
     buyer.expect_used("1").await;
+}
+
+async fn a_replay_with_a_body_needs_no_package(suite: Arc<Suite>) {
+    let buyer = suite.buyer("translate", "2").await;
+    buyer.spend(1).await;
+    let call = buyer.call().method("POST").body("the last unit");
+    settle(&buyer, &call).await;
+    buyer.call().method("POST").body("too late").send().await.problem(402, "package_exhausted");
+    let again = call.send().await;
+    assert!(again.status == 200 && is_replay(&again), "{}", again.text());
+    buyer.expect_used("2").await;
 }

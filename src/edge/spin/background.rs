@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use spin_sdk::wasip3;
 
-use super::instance::{Instance, now_ms, sleep_ms};
+use super::instance::{Instance, monotonic_ns, now_ms, sleep_ms};
 use super::log;
 use crate::control;
 use crate::ids::{AccountKey, RequestId};
@@ -18,7 +18,7 @@ use crate::ledger::Command;
 const INTERVAL_MS: i64 = 40;
 
 /// How often an instance looks for what is due.
-const UPKEEP_INTERVAL_MS: i64 = 1000;
+const UPKEEP_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// The most holds or entries that one look takes on.
 const UPKEEP_ITEMS_MAX: usize = 32;
@@ -41,7 +41,7 @@ struct Lease {
     account: AccountKey,
     request_id: RequestId,
     attempt: u32,
-    renew_at_ms: i64,
+    renew_at_ns: u64,
 }
 
 /// Keeps a call's lease renewed until it is dropped.
@@ -56,9 +56,11 @@ impl Drop for LeaseGuard {
     }
 }
 
-/// When a lease that is taken or renewed now must be renewed: early enough for two more tries.
-fn renew_at_ms(instance: &Instance) -> i64 {
-    now_ms() + instance.config.gateway.hold_lease_ms / 3
+/// When a lease that is taken or renewed now must be renewed: early enough for two more tries. On the clock that only goes forward, so that a step of
+/// the other one cannot lose a live call.
+fn renew_at_ns(instance: &Instance) -> u64 {
+    let third_ms = u64::try_from(instance.config.gateway.hold_lease_ms / 3).unwrap_or(0);
+    monotonic_ns().saturating_add(third_ms.saturating_mul(1_000_000))
 }
 
 /// Looks after a call's lease from now on.
@@ -66,7 +68,7 @@ pub(super) fn keep_lease(instance: &'static Instance, account: AccountKey, reque
     let leases = &instance.leases;
     let number = leases.next.get();
     leases.next.set(number.wrapping_add(1));
-    let lease = Lease { account, request_id, attempt, renew_at_ms: renew_at_ms(instance) };
+    let lease = Lease { account, request_id, attempt, renew_at_ns: renew_at_ns(instance) };
     leases.live.borrow_mut().insert(number, lease);
     start(instance);
     LeaseGuard { instance, number }
@@ -118,12 +120,12 @@ fn flush(instance: &Instance) -> Result<(), crate::book::LedgerError> {
 async fn renew(instance: &'static Instance) {
     let now = now_ms();
     let lease_ends_ms = now + instance.config.gateway.hold_lease_ms;
-    let next_ms = renew_at_ms(instance);
+    let (tick_ns, next_ns) = (monotonic_ns(), renew_at_ns(instance));
     let due: Vec<Lease> = {
         let mut live = instance.leases.live.borrow_mut();
-        let due = live.values_mut().filter(|lease| lease.renew_at_ms <= now);
+        let due = live.values_mut().filter(|lease| lease.renew_at_ns <= tick_ns);
         due.map(|lease| {
-            lease.renew_at_ms = next_ms;
+            lease.renew_at_ns = next_ns;
             lease.clone()
         })
         .collect()
@@ -138,11 +140,11 @@ async fn renew(instance: &'static Instance) {
 }
 
 async fn upkeep(instance: &'static Instance) {
-    let now = now_ms();
-    if instance.upkeep_due_ms.get() > now {
+    let (now, tick_ns) = (now_ms(), monotonic_ns());
+    if instance.upkeep_due_ns.get() > tick_ns {
         return;
     }
-    instance.upkeep_due_ms.set(now + UPKEEP_INTERVAL_MS);
+    instance.upkeep_due_ns.set(tick_ns.saturating_add(UPKEEP_INTERVAL_NS));
     if let Err(error) = control::upkeep(&instance.book, &instance.config, now, UPKEEP_ITEMS_MAX).await {
         log::line(format!("what is due cannot be done: {error}"));
     }

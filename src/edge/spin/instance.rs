@@ -23,7 +23,7 @@ pub(super) struct Instance {
     pub(super) book: Book<Sqlite>,
     pub(super) leases: super::background::Leases,
     pub(super) is_looked_after: Cell<bool>,
-    pub(super) upkeep_due_ms: Cell<i64>,
+    pub(super) upkeep_due_ns: Cell<u64>,
 }
 
 /// Why an instance cannot serve.
@@ -70,7 +70,7 @@ impl Instance {
             book: Book::new(database),
             leases: super::background::Leases::default(),
             is_looked_after: Cell::new(false),
-            upkeep_due_ms: Cell::new(0),
+            upkeep_due_ns: Cell::new(0),
         }));
         INSTANCE.with(|cell| {
             // Nobody else can have set it: nothing waited since it was seen empty.

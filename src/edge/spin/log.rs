@@ -3,29 +3,29 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::instance::now_ms;
+use super::instance::monotonic_ns;
 
 /// How long a line that was written is not written again by this instance.
-const QUIET_MS: i64 = 10_000;
+const QUIET_NS: u64 = 10_000_000_000;
 
 /// The most lines that are remembered.
 const LINES_MAX: usize = 64;
 
 thread_local! {
-    static WRITTEN: RefCell<BTreeMap<String, i64>> = const { RefCell::new(BTreeMap::new()) };
+    static WRITTEN: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Writes a line to the log, if it was not written lately.
 pub(super) fn line(text: String) {
-    let now = now_ms();
+    let now_ns = monotonic_ns();
     WRITTEN.with_borrow_mut(|written| {
-        if written.get(&text).is_some_and(|at| now - at < QUIET_MS) {
+        if written.get(&text).is_some_and(|at_ns| now_ns.saturating_sub(*at_ns) < QUIET_NS) {
             return;
         }
         eprintln!("{text}");
         if written.len() >= LINES_MAX {
             written.clear();
         }
-        written.insert(text, now);
+        written.insert(text, now_ns);
     });
 }
