@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use spin_sdk::wasip3;
 
-use super::instance::{Instance, monotonic_ns, now_ms, sleep_ms};
+use super::instance::{Instance, elapsed_us, monotonic_ns, now_ms, sleep_ms};
 use super::log;
+use crate::book::metrics::Step;
 use crate::control;
 use crate::ids::{AccountKey, RequestId};
 use crate::ledger::Command;
@@ -109,7 +110,11 @@ async fn look_after(instance: &'static Instance) {
 
 fn flush(instance: &Instance) -> Result<(), crate::book::LedgerError> {
     if instance.book.deferred_count() > 0 {
-        instance.book.flush_deferred(now_ms())
+        let started_ns = monotonic_ns();
+        instance.book.flush_deferred(now_ms())?;
+        // One durable step, however many calls it ended.
+        instance.book.count(|meters| meters.latency(Step::Settle, elapsed_us(started_ns)));
+        Ok(())
     } else if instance.book.has_unwritten_counts() {
         instance.book.flush_counts()
     } else {
