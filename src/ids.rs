@@ -1,4 +1,4 @@
-//! The names of things: customers, products, packages, calls, corrections.
+//! The names of things: customers, products, packages, calls, corrections, orders, events.
 //!
 //! Every id is 1 to 128 visible ASCII characters and not `.` or `..` (contract, preamble), checked once when it enters. One type a kind, so that a customer
 //! is never looked up by a package's id. Nothing here knows where an id comes from.
@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 /// The longest id, in characters.
 pub const ID_LENGTH_MAX: usize = 128;
@@ -103,6 +104,31 @@ id!(
     CorrectionId
 );
 
+id!(
+    /// One order of the next package, as the merchant's order hook knows it.
+    RepurchaseId
+);
+id!(
+    /// One event, as webhooks name it in `webhook-id`.
+    EventId
+);
+
+impl RepurchaseId {
+    /// The name of an account's order. It differs between orders, accounts and ledgers, and comes out the same however often it is asked for.
+    #[must_use]
+    pub fn of(key: &AccountKey, number: u32, requested_at_ms: i64) -> Self {
+        Self(Arc::from(format!("rep_{}", key.digest("order", u64::from(number), requested_at_ms))))
+    }
+}
+
+impl EventId {
+    /// The name of an account's event. It differs between events, accounts and ledgers, and comes out the same however often it is asked for.
+    #[must_use]
+    pub fn of(key: &AccountKey, number: u64, at_ms: i64) -> Self {
+        Self(Arc::from(format!("evt_{}", key.digest("event", number, at_ms))))
+    }
+}
+
 /// Whose balance: a customer's packages of one product share one account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountKey {
@@ -110,6 +136,16 @@ pub struct AccountKey {
     pub customer_id: CustomerId,
     /// What is sold.
     pub product_id: ProductId,
+}
+
+impl AccountKey {
+    /// 32 hexadecimal digits for one thing of an account. The time tells ledgers apart that were started anew.
+    fn digest(&self, kind: &str, number: u64, at_ms: i64) -> String {
+        let mut digest = Sha256::new();
+        // No id has a space, so that no two different things give the same text.
+        digest.update(format!("{kind} {} {} {number} {at_ms}", self.customer_id, self.product_id));
+        digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 #[cfg(test)]

@@ -9,11 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Parts of one unit: quantities have four decimals.
-const PARTS_PER_UNIT: i64 = 10_000;
-
 /// The largest quantity, and the most one customer may be granted of one product in sum: 900,000,000,000 units.
-const MAX_PARTS: i64 = 900_000_000_000 * PARTS_PER_UNIT;
+const MAX_PARTS: i64 = 900_000_000_000 * Quantity::PARTS_PER_UNIT;
 
 /// An exact, non-negative amount of what a product sells, in 1/10000 units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,10 +44,12 @@ impl fmt::Display for QuantityError {
 impl std::error::Error for QuantityError {}
 
 impl Quantity {
+    /// Parts of one unit: quantities have four decimals.
+    pub const PARTS_PER_UNIT: i64 = 10_000;
     /// Nothing.
     pub const ZERO: Self = Self(0);
     /// One unit: what a per-call product charges.
-    pub const ONE: Self = Self(PARTS_PER_UNIT);
+    pub const ONE: Self = Self(Quantity::PARTS_PER_UNIT);
     /// The largest quantity there is.
     pub const MAX: Self = Self(MAX_PARTS);
 
@@ -69,7 +68,7 @@ impl Quantity {
     /// Whole units, rounded down: what the `RateLimit` header fields carry.
     #[must_use]
     pub const fn whole_units(self) -> i64 {
-        self.0 / PARTS_PER_UNIT
+        self.0 / Quantity::PARTS_PER_UNIT
     }
 
     /// True for nothing.
@@ -151,7 +150,7 @@ fn parse_parts(text: &str) -> Result<i64, QuantityError> {
 fn write_parts(parts: i64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let sign = if parts < 0 { "-" } else { "" };
     let size = parts.unsigned_abs();
-    let (whole, decimals) = (size / PARTS_PER_UNIT.unsigned_abs(), size % PARTS_PER_UNIT.unsigned_abs());
+    let (whole, decimals) = (size / Quantity::PARTS_PER_UNIT.unsigned_abs(), size % Quantity::PARTS_PER_UNIT.unsigned_abs());
     if decimals == 0 {
         return write!(f, "{sign}{whole}");
     }

@@ -240,7 +240,12 @@ impl Command {
             | Self::LoseHold { request_id, .. }
             | Self::Refund { request_id, .. } => Some(request_id),
             Self::Settle(settlement) => Some(&settlement.request_id),
-            Self::Grant(_) | Self::Change { .. } | Self::Adjust { .. } => None,
+            Self::Look
+            | Self::SetRules(_)
+            | Self::ConcludeOrder { .. }
+            | Self::Grant(_)
+            | Self::Change { .. }
+            | Self::Adjust { .. } => None,
         }
     }
 

@@ -36,6 +36,7 @@ fn grant(book: &Book<Sqlite>, customer_id: &str, package_id: &str, quantity: &st
         expires_at_ms: None,
         priority: 0,
         order_id: None,
+        repurchase: None,
     };
     block_on(book.submit(&key(customer_id), Command::Grant(Box::new(grant)), 1)).unwrap()
 }

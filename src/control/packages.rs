@@ -107,6 +107,7 @@ fn read_grant(package_id: PackageId, body: PutBody) -> Result<Grant, Failure> {
         expires_at_ms: body.expires_at.map(|at| at.0),
         priority: body.priority,
         order_id: body.order_id,
+        repurchase: None,
     })
 }
 

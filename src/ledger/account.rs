@@ -1,12 +1,15 @@
 //! One account: the packages of one customer and product, the calls in play, and what a decision changed of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::call::{Call, CallState, Leg};
 use super::command::{Command, Outcome, Refusal};
 use super::corrections::{Correction, CorrectionKey};
-use super::entry::{Entry, EntryKind, Event, EventKind};
+use super::entry::{Entry, EntryKind, Event, EventDetail, EventKind};
+use super::order::{Order, Watch};
 use super::package::{Package, PackageKind};
+use super::rules::Terms;
 use crate::ids::{PackageId, RequestId};
 use crate::quantity::Quantity;
 
@@ -17,6 +20,10 @@ pub struct Account {
     pub(super) packages: Vec<Package>,
     pub(super) calls: BTreeMap<RequestId, Call>,
     pub(super) corrections: BTreeMap<CorrectionKey, Correction>,
+    /// The order in flight, and those that were put in.
+    pub(super) orders: BTreeMap<u32, Order>,
+    pub(super) watch: Watch,
+    pub(super) terms: Arc<Terms>,
     pub(super) overrun: Quantity,
     pub(super) entry_count: u64,
     pub(super) changes: Changes,
@@ -37,6 +44,10 @@ pub struct Changes {
     pub changed_calls: BTreeSet<RequestId>,
     /// Corrections that were made.
     pub corrections: Vec<Correction>,
+    /// Numbers of the orders that are new or changed.
+    pub orders: BTreeSet<u32>,
+    /// [`Account::watch`] changed.
+    pub watch: bool,
     /// What is to be told of it.
     pub events: Vec<Event>,
 }
@@ -106,6 +117,33 @@ impl Account {
         self.corrections.insert(correction.key.clone(), correction);
     }
 
+    /// Puts in what the account remembers beside its packages.
+    pub fn put_watch(&mut self, watch: Watch) {
+        self.watch = watch;
+    }
+
+    /// Puts in an order: the one in flight, or one that a command names.
+    pub fn put_order(&mut self, order: Order) {
+        self.orders.insert(order.number, order);
+    }
+
+    /// Puts in what the merchant's configuration says about the product.
+    pub fn put_terms(&mut self, terms: Arc<Terms>) {
+        self.terms = terms;
+    }
+
+    /// What the account remembers beside its packages.
+    #[must_use]
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// An order that was put in or made.
+    #[must_use]
+    pub fn order(&self, number: u32) -> Option<&Order> {
+        self.orders.get(&number)
+    }
+
     /// A call that was put in or admitted.
     #[must_use]
     pub fn call(&self, request_id: &RequestId) -> Option<&Call> {
@@ -155,6 +193,8 @@ impl Account {
             Command::Renew { request_id, attempt, lease_ends_ms } => self.renew(request_id, *attempt, *lease_ends_ms),
             Command::Settle(settlement) => self.settle(settlement, now_ms),
             Command::LoseHold { request_id, charge } => self.lose_hold(request_id, *charge, now_ms),
+            Command::Look => Ok(Outcome::Looked),
+            Command::SetRules(_) | Command::ConcludeOrder { .. } => Err(Refusal::NotFound),
             Command::Grant(grant) => self.grant(grant, now_ms),
             Command::Change { package_id, change } => self.change(package_id, *change, now_ms),
             Command::Adjust { package_id, adjustment_id, quantity, reason } => {
@@ -270,9 +310,12 @@ impl Account {
 
     /// Records an event caused by the last entry.
     pub(super) fn announce(&mut self, kind: EventKind, leg: Leg, cause: Cause<'_>) {
+        self.watch.event_count += 1;
+        self.changes.watch = true;
         self.changes.events.push(Event {
+            number: self.watch.event_count,
             kind,
-            seq: self.entry_count,
+            detail: EventDetail::None,
             package_number: Some(leg.package_number).filter(|number| *number != 0),
             request_id: cause.request_id.cloned(),
             at_ms: cause.at_ms,

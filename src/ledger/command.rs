@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::call::{Call, Fingerprint};
+use super::order::{Conclusion, Order};
 use super::package::{Package, PackageKind};
+use super::rules::Rules;
 use crate::ids::{CorrectionId, PackageId, RequestId};
 use crate::quantity::{Delta, Quantity};
 
@@ -47,6 +49,19 @@ pub enum Command {
         request_id: RequestId,
         /// Charge its hold (else free it).
         charge: bool,
+    },
+    /// Do what the clock alone makes due: packages start and expire, orders time out, rules that rested make orders.
+    Look,
+    /// Write the customer's own rules anew.
+    SetRules(Box<Rules>),
+    /// Tell what became of an order, with the package it credits where that is known.
+    ConcludeOrder {
+        /// Which order.
+        number: u32,
+        /// What became of it.
+        conclusion: Conclusion,
+        /// The package it credits: granted in the same step. Its `repurchase` names the order.
+        package: Option<Box<Grant>>,
     },
     /// Give a package to the customer.
     Grant(Box<Grant>),
@@ -111,8 +126,10 @@ pub struct Grant {
     pub expires_at_ms: Option<i64>,
     /// Packages with a low priority are used first.
     pub priority: i32,
-    /// The order it was bought with.
+    /// The marketplace's order it was bought with.
     pub order_id: Option<String>,
+    /// The number of the account's own order that it credits.
+    pub repurchase: Option<u32>,
 }
 
 /// What can be changed about a package after its grant.
@@ -194,4 +211,10 @@ pub enum Outcome {
     Package(Package),
     /// The call as it is after the command.
     Call(Box<Call>),
+    /// The account was looked at.
+    Looked,
+    /// The rules are written.
+    RulesSet,
+    /// The order as it is after the command (or was already: a repeated conclusion changes nothing).
+    Order(Box<Order>),
 }

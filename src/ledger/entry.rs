@@ -1,5 +1,7 @@
 //! Entries: what moved, why, and for which call. Balances are sums of entries and of nothing else.
 
+use super::order::FailureReason;
+use super::rules::{Purchase, Threshold};
 use crate::ids::{CorrectionId, RequestId};
 use crate::quantity::Quantity;
 
@@ -109,6 +111,20 @@ pub enum EventKind {
     PackageUnfrozen,
     /// A package was taken back.
     PackageReleased,
+    /// A package's time is over.
+    PackageExpired,
+    /// `remaining` fell to a threshold.
+    BalanceLow,
+    /// `remaining` fell to nothing.
+    BalanceExhausted,
+    /// The next package is ordered.
+    RepurchaseRequested,
+    /// An order was bought.
+    RepurchaseSucceeded,
+    /// An order was not bought, or the cap leaves no room for one.
+    RepurchaseFailed,
+    /// No order is made until the rule is written again.
+    RepurchaseSuspended,
     /// A call cost what no package covers.
     CallOverrun,
     /// A call's lease ended unrenewed.
@@ -125,19 +141,57 @@ impl EventKind {
             Self::PackageFrozen => "package.frozen",
             Self::PackageUnfrozen => "package.unfrozen",
             Self::PackageReleased => "package.released",
+            Self::PackageExpired => "package.expired",
+            Self::BalanceLow => "balance.low",
+            Self::BalanceExhausted => "balance.exhausted",
+            Self::RepurchaseRequested => "repurchase.requested",
+            Self::RepurchaseSucceeded => "repurchase.succeeded",
+            Self::RepurchaseFailed => "repurchase.failed",
+            Self::RepurchaseSuspended => "repurchase.suspended",
             Self::CallOverrun => "call.overrun",
             Self::CallLost => "call.lost",
         }
     }
 }
 
-/// One event, named by the entry that caused it.
+/// What an event says beside whom and what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventDetail {
+    /// Nothing.
+    None,
+    /// How much: what a call overran, what a lost call was charged.
+    Quantity(Quantity),
+    /// The balance as it is after what happened.
+    Balance {
+        /// The threshold that was reached; `None` where nothing is left.
+        threshold: Option<Threshold>,
+        /// What remains of usable packages.
+        remaining: Quantity,
+        /// What was granted of them.
+        granted: Quantity,
+        /// What is metered.
+        unit: String,
+    },
+    /// An order, or one that could not be made.
+    Order {
+        /// The order's number and the time of its decision, where there is one.
+        order: Option<(u32, i64)>,
+        /// What it buys.
+        purchase: Purchase,
+        /// Why it failed, or why the rule was suspended.
+        reason: Option<FailureReason>,
+    },
+}
+
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
+    /// Its place among the account's events, from 1, without gaps.
+    pub number: u64,
     /// What happened.
     pub kind: EventKind,
-    /// The entry that caused it.
-    pub seq: u64,
+    /// What else there is to say.
+    pub detail: EventDetail,
     /// The package it is about.
     pub package_number: Option<u32>,
     /// The call it is about.

@@ -18,18 +18,22 @@ mod call;
 mod command;
 mod corrections;
 mod entry;
+mod order;
 mod package;
 mod packages;
 #[cfg(test)]
 mod properties;
+mod rules;
 mod settlement;
 
 pub use account::{Account, Balance, Changes};
 pub use call::{Call, CallState, Fingerprint, Leg};
 pub use command::{Admission, Command, Grant, Outcome, PackageChange, Refusal, Settlement};
 pub use corrections::{Correction, CorrectionKey, CorrectionTarget};
-pub use entry::{Entry, EntryKind, Event, EventKind};
-pub use package::{Package, PackageKind, PackageState, Standing};
+pub use entry::{Entry, EntryKind, Event, EventDetail, EventKind};
+pub use order::{Conclusion, Counted, FailureReason, Order, OrderState, Watch};
+pub use package::{Package, PackageKind, PackageState, Phase, Standing};
+pub use rules::{ALERTS_MAX, CAP_COUNT_MAX, Cap, Purchase, RepurchaseRule, Rules, Terms, Threshold};
 
 /// The most packages one account may have been granted: an account is loaded whole.
 pub const PACKAGES_MAX: usize = 1000;

@@ -28,6 +28,20 @@ pub enum Standing {
     Released,
 }
 
+/// How far a package's time was when its account was last looked at. What follows from the clock alone (events, the percent base) is done once, when this
+/// changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Its start is still to come.
+    #[default]
+    Scheduled,
+    /// It has started.
+    Running,
+    /// Its time is over.
+    Over,
+}
+
 /// The state a package is in at a moment (contract section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,6 +87,8 @@ pub struct Package {
     pub order_id: Option<String>,
     /// What people decided about it.
     pub standing: Standing,
+    /// How far its time was at the last look.
+    pub phase: Phase,
     /// [`super::Grant::digest`] of what was asked for.
     pub grant_digest: String,
 }

@@ -7,7 +7,7 @@ use super::account::{Account, Cause};
 use super::call::Leg;
 use super::command::{Grant, Outcome, PackageChange, Refusal};
 use super::entry::EntryKind;
-use super::package::{Package, PackageKind, Standing};
+use super::package::{Package, PackageKind, Phase, Standing};
 use crate::ids::PackageId;
 use crate::quantity::Quantity;
 
@@ -17,13 +17,14 @@ impl Grant {
     pub fn digest(&self) -> String {
         let mut digest = Sha256::new();
         digest.update(format!(
-            "{:?} {} {:?} {:?} {} {:?}",
+            "{:?} {} {:?} {:?} {} {:?} {:?}",
             self.kind,
             self.quantity.parts(),
             self.starts_at_ms,
             self.expires_at_ms,
             self.priority,
-            self.order_id
+            self.order_id,
+            self.repurchase
         ));
         digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
@@ -58,6 +59,7 @@ impl Account {
             created_at_ms: now_ms,
             order_id: grant.order_id.clone(),
             standing: Standing::Open,
+            phase: Phase::default(),
             grant_digest: grant.digest(),
         });
         let leg = Leg { package_number: number, quantity: grant.quantity };

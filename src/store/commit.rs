@@ -135,7 +135,7 @@ impl Commit {
             self.add(Operation {
                 op: Op::Event,
                 account_id: Some(account_id),
-                seq: integer(event.seq),
+                seq: integer(event.number),
                 request_id: event.request_id.map(|id| id.to_string()),
                 package_number: event.package_number.map(i64::from),
                 at_ms: Some(event.at_ms),

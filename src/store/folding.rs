@@ -161,6 +161,7 @@ mod tests {
                 expires_at_ms: None,
                 priority: 0,
                 order_id: None,
+                repurchase: None,
             };
             self.submit(customer_id, Command::Grant(Box::new(grant)));
         }

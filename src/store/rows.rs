@@ -94,6 +94,7 @@ pub(super) fn read_package(row: PackageRow) -> Result<Package, StoreError> {
             "released" => Standing::Released,
             _ => return Err(StoreError::unreadable("package standing")),
         },
+        phase: crate::ledger::Phase::default(),
         grant_digest: digest,
     })
 }

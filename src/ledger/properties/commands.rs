@@ -187,6 +187,7 @@ impl Step {
             expires_at_ms: lasts_ms.map(|ms| now_ms + starts_in_ms.unwrap_or(0) + ms),
             priority,
             order_id: None,
+            repurchase: None,
         }))
     }
 }

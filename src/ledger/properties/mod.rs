@@ -44,6 +44,7 @@ fn prepaid(package: u8, quantity: i64) -> Grant {
         expires_at_ms: None,
         priority: 0,
         order_id: None,
+        repurchase: None,
     }
 }
 

@@ -117,6 +117,11 @@ fn named(command: &Command) -> (Option<&RequestId>, Option<CorrectionKey>) {
         Command::Adjust { package_id, adjustment_id, .. } => {
             (None, Some(CorrectionKey { target: CorrectionTarget::Package(package_id.clone()), id: adjustment_id.clone() }))
         }
-        Command::Probe { .. } | Command::Grant(_) | Command::Change { .. } => (None, None),
+        Command::Probe { .. }
+        | Command::Look
+        | Command::SetRules(_)
+        | Command::ConcludeOrder { .. }
+        | Command::Grant(_)
+        | Command::Change { .. } => (None, None),
     }
 }
