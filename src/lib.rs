@@ -4,6 +4,7 @@ pub mod book;
 pub mod caller;
 pub mod config;
 pub mod control;
+pub mod courier;
 mod edge;
 pub mod gateway;
 pub mod ids;
