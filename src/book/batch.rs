@@ -118,13 +118,10 @@ impl<D: Database> Book<D> {
     ) -> Result<(), StoreError> {
         let mut requests: HashMap<&AccountKey, LoadRequest> = HashMap::new();
         for one in waiting.iter().filter(|one| wanted(&one.key)) {
-            let request = requests.entry(&one.key).or_insert_with(|| LoadRequest {
-                key: one.key.clone(),
-                request_ids: Vec::new(),
-                corrections: Vec::new(),
-            });
+            let request = requests.entry(&one.key).or_insert_with(|| LoadRequest::new(one.key.clone()));
             request.request_ids.extend(one.command.request_id().cloned());
             request.corrections.extend(one.command.correction());
+            request.orders.extend(one.command.order());
         }
         if requests.is_empty() {
             return Ok(());
@@ -257,6 +254,15 @@ impl Command {
             _ => return None,
         };
         Some(CorrectionKey { target, id: id.clone() })
+    }
+
+    /// The order that a command names.
+    fn order(&self) -> Option<u32> {
+        match self {
+            Self::ConcludeOrder { number, .. } => Some(*number),
+            Self::Grant(grant) => grant.repurchase,
+            _ => None,
+        }
     }
 
     fn is_for_caller(&self) -> bool {

@@ -69,8 +69,7 @@ pub(super) fn balance<D: Database>(context: &Context<'_, D>, ids: &PathIds, quer
     if keys.is_empty() {
         return Err(Failure::not_found("customer"));
     }
-    let requests: Vec<LoadRequest> =
-        keys.into_iter().map(|key| LoadRequest { key, request_ids: Vec::new(), corrections: Vec::new() }).collect();
+    let requests: Vec<LoadRequest> = keys.into_iter().map(LoadRequest::new).collect();
     let mut accounts = load(context.database(), &requests)?;
     accounts.sort_by(|one, other| one.key.cmp(&other.key));
     let products =

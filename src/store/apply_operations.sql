@@ -26,22 +26,19 @@ CREATE TRIGGER apply_operation INSTEAD OF INSERT ON operations BEGIN
     -- 6: a package that is new or whose terms changed, as a JSON array of its columns.
     INSERT INTO packages
     SELECT NEW.account_id, NEW.package_number, NEW.detail ->> 0, NEW.detail ->> 1, NEW.detail ->> 2, NEW.detail ->> 3, NEW.detail ->> 4,
-        NEW.detail ->> 5, NEW.detail ->> 6, NEW.detail ->> 7, NEW.detail ->> 8, NEW.detail ->> 9, NEW.detail ->> 10, NEW.detail ->> 11
+        NEW.detail ->> 5, NEW.detail ->> 6, NEW.detail ->> 7, NEW.detail ->> 8, NEW.detail ->> 9, NEW.detail ->> 10, NEW.detail ->> 11,
+        NEW.detail ->> 12
     WHERE NEW.op = 6
     ON CONFLICT (account_id, number) DO UPDATE SET
         granted = excluded.granted, used = excluded.used, held = excluded.held, expires_at_ms = excluded.expires_at_ms,
-        priority = excluded.priority, standing = excluded.standing;
+        priority = excluded.priority, standing = excluded.standing, phase = excluded.phase;
 
     -- 7: a correction, with its target and reason as a JSON array.
     INSERT INTO corrections
     SELECT NEW.account_id, NEW.detail ->> 0, NEW.detail ->> 1, NEW.word, NEW.number_1, NEW.detail ->> 2, NEW.at_ms
     WHERE NEW.op = 7;
 
-    -- 8: an event.
-    INSERT INTO events
-    SELECT NEW.account_id, NEW.seq, NEW.word, NEW.package_number, NEW.request_id, NEW.at_ms WHERE NEW.op = 8;
-
-    -- 9: a counter of the deployment.
-    INSERT INTO metrics SELECT NEW.word, NEW.quantity WHERE NEW.op = 9
+    -- 8: a counter of the deployment.
+    INSERT INTO metrics SELECT NEW.word, NEW.quantity WHERE NEW.op = 8
     ON CONFLICT (name) DO UPDATE SET value = value + excluded.value;
 END

@@ -2,8 +2,9 @@
 
 use super::database::{Database, StoreError, Value};
 use super::load::Stored;
+use super::notices::{self, NOTICE_COLUMNS};
 use super::operation::{COLUMNS, Op, Operation};
-use super::rows::{call_detail, kind_word, standing_word, state_word};
+use super::rows::{call_detail, kind_word, phase_word, standing_word, state_word};
 use crate::ids::RequestId;
 use crate::ledger::{Account, Call, CallState, Changes, Correction, CorrectionTarget, Entry, EntryKind, Package};
 use crate::quantity::{Delta, Quantity};
@@ -26,6 +27,9 @@ pub struct Commit {
     settlements: Vec<Value>,
     /// Rows of [`COLUMNS`] values.
     operations: Vec<Value>,
+    /// Rows of [`NOTICE_COLUMNS`] values.
+    notices: Vec<Value>,
+    has_events: bool,
 }
 
 /// A whole number as SQLite has it; counts and sequences never come near its end.
@@ -52,6 +56,12 @@ impl Commit {
         charged
     }
 
+    /// Whether it writes events.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        self.has_events
+    }
+
     fn add_operations(&mut self, stored: &mut Stored, changes: Changes) {
         let (account_id, account) = (stored.account_id, &stored.account);
         let last_hold = changes.entries.iter().rev().find(|entry| entry.kind == EntryKind::Hold);
@@ -74,7 +84,9 @@ impl Commit {
         for correction in &changes.corrections {
             self.add_correction(account_id, correction);
         }
-        self.add_entries_and_events(account_id, changes);
+        self.notices.extend(notices::of(stored, &changes).into_iter().flatten());
+        self.has_events |= !changes.events.is_empty();
+        self.add_entries(account_id, changes.entries);
         stored.version += 1;
     }
 
@@ -116,8 +128,8 @@ impl Commit {
         });
     }
 
-    fn add_entries_and_events(&mut self, account_id: i64, changes: Changes) {
-        for entry in changes.entries {
+    fn add_entries(&mut self, account_id: i64, entries: Vec<Entry>) {
+        for entry in entries {
             self.add(Operation {
                 op: Op::Entry,
                 account_id: Some(account_id),
@@ -128,18 +140,6 @@ impl Commit {
                 at_ms: Some(entry.at_ms),
                 number_1: Some(i64::from(entry.kind as u8)),
                 word: entry.correction_id.map(|id| id.to_string()),
-                ..Operation::default()
-            });
-        }
-        for event in changes.events {
-            self.add(Operation {
-                op: Op::Event,
-                account_id: Some(account_id),
-                seq: integer(event.number),
-                request_id: event.request_id.map(|id| id.to_string()),
-                package_number: event.package_number.map(i64::from),
-                at_ms: Some(event.at_ms),
-                word: Some(event.kind.as_str().to_owned()),
                 ..Operation::default()
             });
         }
@@ -180,6 +180,7 @@ fn package_detail(package: &Package) -> String {
         package.created_at_ms,
         package.order_id,
         standing_word(package.standing),
+        phase_word(package.phase),
         package.grant_digest,
     ])
     .to_string()
@@ -203,6 +204,8 @@ fn plain_calls(account: &Account, changes: &Changes) -> Option<EntryKind> {
         && changes.rewritten_packages.is_empty()
         && changes.corrections.is_empty()
         && changes.events.is_empty()
+        && changes.orders.is_empty()
+        && !changes.watch
         && changes.entries.len() == calls.len();
     (nothing_else && changes.entries.iter().all(is_plain)).then_some(first.kind)
 }
@@ -254,12 +257,14 @@ fn statements<'a>(view: &'static str, columns: usize, mut values: &'a [Value]) -
 /// # Errors
 /// [`StoreError::Stale`] and [`StoreError::ClaimTaken`] where another instance was faster.
 pub fn commit(database: &impl Database, commit: &Commit, in_transaction: bool) -> Result<(), StoreError> {
-    if commit.operations.len() > OPERATIONS_MAX * COLUMNS {
+    if commit.operations.len() > OPERATIONS_MAX * COLUMNS || commit.notices.len() > OPERATIONS_MAX * NOTICE_COLUMNS {
         return Err(StoreError::Unavailable("a commit is too large".to_owned()));
     }
     let mut all = statements("admissions", CALL_COLUMNS, &commit.admissions);
     all.extend(statements("settlements", CALL_COLUMNS, &commit.settlements));
     all.extend(statements("operations", COLUMNS, &commit.operations));
+    // After the operations, which check the versions.
+    all.extend(statements("notices", NOTICE_COLUMNS, &commit.notices));
     let run = || all.iter().try_for_each(|(statement, values)| database.execute(statement, values).map(drop));
     if in_transaction || all.len() == 1 { run() } else { transaction(database, run) }
 }

@@ -37,7 +37,7 @@ FROM entries AS e LEFT JOIN calls AS c ON c.account_id = e.account_id AND c.requ
 WHERE e.account_id = ?1 AND e.seq > ?2 ORDER BY e.seq LIMIT ?3";
 
 /// Each of them takes the account, the last entry folded before, and the last entry of this piece.
-const MOVES: [&str; 6] = [
+const MOVES: [&str; 5] = [
     "INSERT INTO daily (account_id, day, package_number, kind, quantity, entries)
     SELECT account_id, at_ms / 86400000, package_number, kind, sum(quantity), count(*) FROM entries
     WHERE account_id = ?1 AND seq > ?2 AND seq <= ?3 AND request_id IS NOT NULL GROUP BY 2, 3, 4
@@ -49,7 +49,6 @@ const MOVES: [&str; 6] = [
     "DELETE FROM corrections WHERE account_id = ?1 AND target_kind = 'call' AND target IN (
         SELECT request_id FROM entries AS e WHERE e.account_id = ?1 AND e.seq > ?2 AND e.seq <= ?3
             AND NOT EXISTS (SELECT 1 FROM calls AS c WHERE c.account_id = ?1 AND c.request_id = e.request_id))",
-    "DELETE FROM events WHERE account_id = ?1 AND seq > ?2 AND seq <= ?3 AND request_id IS NOT NULL",
     "DELETE FROM entries WHERE account_id = ?1 AND seq > ?2 AND seq <= ?3 AND request_id IS NOT NULL",
     "UPDATE accounts SET folded_seq = max(?2, ?3), version = version + 1 WHERE account_id = ?1",
 ];
@@ -219,8 +218,7 @@ mod tests {
             for account in audited_accounts(database, None, "", 10).unwrap().0 {
                 assert_eq!(audit(database, &account).unwrap().differences, [], "{account:?}");
             }
-            let request =
-                |customer_id| crate::store::LoadRequest { key: key(customer_id), request_ids: vec![], corrections: vec![] };
+            let request = |customer_id| crate::store::LoadRequest::new(key(customer_id));
             let mut accounts = load(database, &CUSTOMERS.map(request)).unwrap();
             accounts.sort_by(|one, other| one.key.cmp(&other.key));
             accounts.iter().map(|stored| format!("{:?}", (stored.account.packages(), stored.account.overrun()))).collect()
@@ -284,7 +282,6 @@ mod tests {
             "SELECT count(*) FROM entries WHERE request_id IS NOT NULL",
             "SELECT count(*) FROM calls",
             "SELECT count(*) FROM corrections WHERE target_kind = 'call'",
-            "SELECT count(*) FROM events WHERE request_id IS NOT NULL",
         ] {
             assert_eq!(ledger.count(query), 0, "{query}");
         }

@@ -1,11 +1,11 @@
-//! Loading: the accounts that commands name, whole, with the calls and corrections they name, in one statement.
+//! Loading: the accounts that commands name, whole, with the calls, corrections and orders they name, in one statement.
 
 use serde::Serialize;
 
 use super::database::{Database, StoreError, Value};
 use super::rows::{CallDetail, PackageRow, read_call, read_package};
 use crate::ids::{AccountKey, CorrectionId, CustomerId, PackageId, ProductId, RequestId};
-use crate::ledger::{Account, Correction, CorrectionKey, CorrectionTarget};
+use crate::ledger::{Account, Correction, CorrectionKey, CorrectionTarget, Order, Watch};
 use crate::quantity::{Delta, Quantity};
 
 /// An account as the database has it.
@@ -21,7 +21,7 @@ pub struct Stored {
     pub account: Account,
 }
 
-/// One account to load, with the calls and corrections that matter.
+/// One account to load, with the calls, corrections and orders that matter.
 #[derive(Clone, Debug)]
 pub struct LoadRequest {
     /// Whose.
@@ -30,20 +30,33 @@ pub struct LoadRequest {
     pub request_ids: Vec<RequestId>,
     /// The corrections to put in, where they exist.
     pub corrections: Vec<CorrectionKey>,
+    /// Numbers of the orders to put in, where they exist. The order in flight is put in without being named.
+    pub orders: Vec<u32>,
 }
 
-// The arrays of packages, calls and corrections are JSON, so that one statement brings everything.
+impl LoadRequest {
+    /// An account with nothing but what it always has.
+    #[must_use]
+    pub fn new(key: AccountKey) -> Self {
+        Self { key, request_ids: Vec::new(), corrections: Vec::new(), orders: Vec::new() }
+    }
+}
+
+// The arrays of packages, calls, corrections and orders are JSON, so that one statement brings everything.
 const LOAD: &str = "
-SELECT a.customer_id, a.product_id, a.account_id, a.version, a.entry_count, a.overrun,
+SELECT a.customer_id, a.product_id, a.account_id, a.version, a.entry_count, a.overrun, a.watch,
     (SELECT json_group_array(json_array(number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority,
-            created_at_ms, order_id, standing, grant_digest))
+            created_at_ms, order_id, standing, phase, grant_digest))
         FROM packages WHERE account_id = a.account_id),
     (SELECT json_group_array(json_array(request_id, state, lease_ends_ms, hold_seq, json(detail)))
         FROM calls WHERE account_id = a.account_id AND request_id IN (SELECT value FROM json_each(k.value, '$[2]'))),
     (SELECT json_group_array(json_array(x.target_kind, x.target, x.correction_id, x.quantity, x.reason, x.at_ms))
         FROM json_each(k.value, '$[3]') AS w
         JOIN corrections AS x ON x.account_id = a.account_id AND x.target_kind = w.value ->> 0 AND x.target = w.value ->> 1
-            AND x.correction_id = w.value ->> 2)
+            AND x.correction_id = w.value ->> 2),
+    (SELECT json_group_array(json(detail)) FROM repurchases
+        WHERE account_id = a.account_id
+            AND number IN (SELECT value FROM json_each(k.value, '$[4]') UNION ALL SELECT a.watch ->> '$.order_in_flight'))
 FROM json_each(?1) AS k
 JOIN accounts AS a ON a.customer_id = k.value ->> 0 AND a.product_id = k.value ->> 1";
 
@@ -53,7 +66,13 @@ JOIN accounts AS a ON a.customer_id = k.value ->> 0 AND a.product_id = k.value -
 /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read.
 pub fn load(database: &impl Database, requests: &[LoadRequest]) -> Result<Vec<Stored>, StoreError> {
     #[derive(Serialize)]
-    struct Wanted<'a>(&'a CustomerId, &'a ProductId, &'a [RequestId], Vec<(&'static str, &'a str, &'a CorrectionId)>);
+    struct Wanted<'a>(
+        &'a CustomerId,
+        &'a ProductId,
+        &'a [RequestId],
+        Vec<(&'static str, &'a str, &'a CorrectionId)>,
+        &'a [u32],
+    );
     let wanted: Vec<Wanted<'_>> = requests
         .iter()
         .map(|request| {
@@ -61,7 +80,8 @@ pub fn load(database: &impl Database, requests: &[LoadRequest]) -> Result<Vec<St
                 let (kind, target) = target_words(&key.target);
                 (kind, target, &key.id)
             });
-            Wanted(&request.key.customer_id, &request.key.product_id, &request.request_ids, corrections.collect())
+            let (key, corrections) = (&request.key, corrections.collect());
+            Wanted(&key.customer_id, &key.product_id, &request.request_ids, corrections, &request.orders)
         })
         .collect();
     let wanted = serde_json::to_string(&wanted).map_err(|error| StoreError::Corrupt(error.to_string()))?;
@@ -78,12 +98,14 @@ fn target_words(target: &CorrectionTarget) -> (&'static str, &str) {
 
 /// `None` where a column has another type than this version writes.
 fn read_stored(row: &[Value]) -> Option<Result<Stored, StoreError>> {
-    let [customer_id, product_id, account_id, version, entry_count, overrun, packages, calls, corrections] = row else {
+    let [customer_id, product_id, account_id, version, entry_count, overrun, watch, packages, calls, corrections, orders] = row
+    else {
         return None;
     };
     let packages: Vec<PackageRow> = serde_json::from_str(packages.text()?).ok()?;
     let calls: Vec<(String, String, Option<i64>, u64, CallDetail)> = serde_json::from_str(calls.text()?).ok()?;
     let corrections: Vec<(String, String, String, Option<i64>, String, i64)> = serde_json::from_str(corrections.text()?).ok()?;
+    let orders: Vec<Order> = serde_json::from_str(orders.text()?).ok()?;
     let packages: Result<Vec<_>, StoreError> = packages.into_iter().map(read_package).collect();
     let packages = match packages {
         Ok(packages) => packages,
@@ -105,11 +127,23 @@ fn read_stored(row: &[Value]) -> Option<Result<Stored, StoreError>> {
         let key = CorrectionKey { target, id: CorrectionId::new(&id).ok()? };
         account.put_correction(Correction { key, quantity: quantity.and_then(Delta::from_parts), reason: reason.into(), at_ms });
     }
+    account.put_watch(read_watch(watch)?);
+    for order in orders {
+        account.put_order(order);
+    }
     let key = AccountKey {
         customer_id: CustomerId::new(customer_id.text()?).ok()?,
         product_id: ProductId::new(product_id.text()?).ok()?,
     };
     Some(Ok(Stored { key, account_id: account_id.integer()?, version: version.integer()?, account }))
+}
+
+/// What an account remembers; nothing where its column is null.
+pub(super) fn read_watch(column: &Value) -> Option<Watch> {
+    match column {
+        Value::Null => Some(Watch::default()),
+        column => serde_json::from_str(column.text()?).ok(),
+    }
 }
 
 /// Makes an account's row where there is none yet: before its first package.

@@ -2,7 +2,7 @@
 //!
 //! It owns the schema and every statement. It applies data and decides nothing: what a commit writes, the ledger decided. A commit
 //! inserts rows into views whose triggers check that no account changed since it was loaded and write the tables, mostly in one statement and always in
-//! one transaction; so a decision, its entries, its events and its metrics are durable together or not at all.
+//! one transaction; so a decision, its entries, its events, its orders and its metrics are durable together or not at all.
 //!
 //! What always holds: an account's `version` goes up with every commit that touches the account or any of its calls; a call's request id is
 //! claimed by its row's primary key; a package's counters obey the checks of its table whatever was decided.
@@ -11,8 +11,10 @@
 
 mod commit;
 mod database;
+mod events;
 mod folding;
 mod load;
+mod notices;
 mod operation;
 pub mod queries;
 pub mod reports;

@@ -21,7 +21,7 @@ pub(super) struct Operation {
     pub(super) number_1: Option<i64>,
     /// What is held of a package.
     pub(super) number_2: Option<i64>,
-    /// A call's state; an entry's or a correction's correction id; an event's type; a counter's name.
+    /// A call's state; an entry's or a correction's correction id; a counter's name.
     pub(super) word: Option<String>,
     /// JSON of the rest.
     pub(super) detail: Option<String>,
@@ -38,8 +38,7 @@ pub(super) enum Op {
     Entry = 5,
     RewrittenPackage = 6,
     Correction = 7,
-    Event = 8,
-    Metric = 9,
+    Metric = 8,
 }
 
 impl Operation {

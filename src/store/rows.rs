@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::database::StoreError;
 use crate::ids::{PackageId, RequestId};
-use crate::ledger::{Call, CallState, Fingerprint, Leg, Package, PackageKind, Standing};
+use crate::ledger::{Call, CallState, Fingerprint, Leg, OrderState, Package, PackageKind, Phase, Standing};
 use crate::quantity::Quantity;
 
 /// A package as a JSON array, in the order of its table's columns after `account_id`.
-pub(super) type PackageRow = (u32, String, String, i64, i64, i64, i64, Option<i64>, i32, i64, Option<String>, String, String);
+pub(super) type PackageRow = (u32, String, String, i64, i64, i64, i64, Option<i64>, i32, i64, Option<String>, String, String, String);
 
 /// What a call's row keeps as JSON: everything no statement looks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,6 +57,23 @@ pub(super) fn standing_word(standing: Standing) -> &'static str {
     }
 }
 
+pub(super) fn phase_word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Scheduled => "scheduled",
+        Phase::Running => "running",
+        Phase::Over => "over",
+    }
+}
+
+pub(super) fn order_state_word(state: OrderState) -> &'static str {
+    match state {
+        OrderState::Requested => "requested",
+        OrderState::Pending => "pending",
+        OrderState::Succeeded => "succeeded",
+        OrderState::Failed => "failed",
+    }
+}
+
 pub(super) fn state_word(state: CallState) -> &'static str {
     match state {
         CallState::Held => "held",
@@ -70,8 +87,8 @@ fn quantity(parts: i64) -> Result<Quantity, StoreError> {
 }
 
 pub(super) fn read_package(row: PackageRow) -> Result<Package, StoreError> {
-    let (number, id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority, created_at_ms, order_id, standing, digest) =
-        row;
+    let (number, id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority, created_at_ms, order_id, ..) = row;
+    let (.., standing, phase, grant_digest) = row;
     Ok(Package {
         number,
         id: PackageId::new(&id).map_err(|_| StoreError::unreadable("package id"))?,
@@ -94,8 +111,13 @@ pub(super) fn read_package(row: PackageRow) -> Result<Package, StoreError> {
             "released" => Standing::Released,
             _ => return Err(StoreError::unreadable("package standing")),
         },
-        phase: crate::ledger::Phase::default(),
-        grant_digest: digest,
+        phase: match phase.as_str() {
+            "scheduled" => Phase::Scheduled,
+            "running" => Phase::Running,
+            "over" => Phase::Over,
+            _ => return Err(StoreError::unreadable("package phase")),
+        },
+        grant_digest,
     })
 }
 

@@ -6,7 +6,8 @@ use crate::config::Durability;
 
 /// Statements that bring the schema from the version of their place to the next. Never edited once released; appended to.
 const MIGRATIONS: [&[&str]; 1] = [&[
-    // One customer's packages of one product. `version` goes up with every commit that touches the account.
+    // One customer's packages of one product. `version` goes up with every commit that touches the account. `watch` is JSON of what the account
+    // remembers beside its rows, null where that is nothing; `due_at_ms` is its moment of the next look, for the index.
     "CREATE TABLE accounts (
         account_id INTEGER PRIMARY KEY,
         customer_id TEXT NOT NULL,
@@ -17,9 +18,12 @@ const MIGRATIONS: [&[&str]; 1] = [&[
         last_call_at_ms INTEGER,
         folded_seq INTEGER NOT NULL DEFAULT 0,
         unfolded_since_ms INTEGER NOT NULL,
+        due_at_ms INTEGER,
+        watch TEXT,
         UNIQUE (customer_id, product_id)
     ) STRICT",
     "CREATE INDEX accounts_unfolded ON accounts (unfolded_since_ms)",
+    "CREATE INDEX accounts_due ON accounts (due_at_ms) WHERE due_at_ms IS NOT NULL",
     // Quantities are in 1/10000 units everywhere.
     "CREATE TABLE packages (
         account_id INTEGER NOT NULL REFERENCES accounts,
@@ -35,6 +39,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
         created_at_ms INTEGER NOT NULL,
         order_id TEXT,
         standing TEXT NOT NULL CHECK (standing IN ('open', 'frozen', 'released')),
+        phase TEXT NOT NULL CHECK (phase IN ('scheduled', 'running', 'over')),
         grant_digest TEXT NOT NULL,
         PRIMARY KEY (account_id, number),
         CHECK (kind = 'unmetered' OR used + held <= granted)
@@ -96,21 +101,63 @@ const MIGRATIONS: [&[&str]; 1] = [&[
         at_ms INTEGER NOT NULL,
         PRIMARY KEY (account_id, target_kind, target, correction_id)
     ) STRICT, WITHOUT ROWID",
-    // What people and systems are to be told: written with the decision that caused it. `seq` is the entry that caused it.
+    // What people and systems are to be told: written with the decision that caused it. `data` is JSON, as they get it. The newest row is never deleted, so
+    // that positions only go up.
     "CREATE TABLE events (
+        position INTEGER PRIMARY KEY,
+        event_id TEXT NOT NULL UNIQUE,
         account_id INTEGER NOT NULL,
-        seq INTEGER NOT NULL,
         type TEXT NOT NULL,
-        package_number INTEGER,
-        request_id TEXT,
         at_ms INTEGER NOT NULL,
-        PRIMARY KEY (account_id, seq, type)
+        data TEXT NOT NULL,
+        is_spread INTEGER NOT NULL DEFAULT 0
+    ) STRICT",
+    "CREATE INDEX events_by_account ON events (account_id, position)",
+    "CREATE INDEX events_to_spread ON events (position) WHERE is_spread = 0",
+    // Each event on its way to each endpoint that is told of it, once the event is spread.
+    "CREATE TABLE deliveries (
+        position INTEGER NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('webhook', 'order')),
+        url TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'delivered', 'dead')),
+        attempts INTEGER NOT NULL,
+        next_at_ms INTEGER,
+        last_status INTEGER,
+        last_error TEXT,
+        ended_at_ms INTEGER,
+        PRIMARY KEY (position, kind, url)
     ) STRICT, WITHOUT ROWID",
+    "CREATE INDEX deliveries_due ON deliveries (kind, url, next_at_ms) WHERE state = 'waiting'",
+    // Endpoints that were disabled once; every other one is enabled.
+    "CREATE TABLE endpoints (
+        kind TEXT NOT NULL,
+        url TEXT NOT NULL,
+        disabled_at_ms INTEGER,
+        reason TEXT,
+        PRIMARY KEY (kind, url)
+    ) STRICT, WITHOUT ROWID",
+    // Work that one instance does for all, and until when it has it.
+    "CREATE TABLE leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    // How far old events have been looked through, and until when that rests.
+    "CREATE TABLE pruning (position INTEGER NOT NULL, rests_until_ms INTEGER NOT NULL) STRICT",
+    "INSERT INTO pruning VALUES (0, 0)",
+    // Orders of packages. `detail` is JSON of the order, `state` is a part of it.
+    "CREATE TABLE repurchases (
+        position INTEGER PRIMARY KEY,
+        repurchase_id TEXT NOT NULL UNIQUE,
+        account_id INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        UNIQUE (account_id, number)
+    ) STRICT",
     // Counters of the whole deployment.
     "CREATE TABLE metrics (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE VIEW operations AS SELECT NULL AS op, NULL AS account_id, NULL AS seq, NULL AS request_id, NULL AS package_number,
         NULL AS quantity, NULL AS at_ms, NULL AS number_1, NULL AS number_2, NULL AS word, NULL AS detail",
     include_str!("apply_operations.sql"),
+    "CREATE VIEW notices AS SELECT NULL AS op, NULL AS account_id, NULL AS number, NULL AS id, NULL AS word, NULL AS at_ms, NULL AS detail",
+    include_str!("apply_notices.sql"),
     "CREATE VIEW admissions AS SELECT NULL AS account_id, NULL AS version, NULL AS seq, NULL AS request_id, NULL AS package_number,
         NULL AS quantity, NULL AS held, NULL AS at_ms, NULL AS lease_ends_ms, NULL AS detail",
     include_str!("apply_admission.sql"),

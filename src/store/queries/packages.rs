@@ -8,7 +8,7 @@ use crate::store::rows::{PackageRow, read_package};
 
 /// The columns of a [`PackageRow`].
 const COLUMNS: &str = "number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority, created_at_ms, order_id, \
-     standing, grant_digest";
+     standing, phase, grant_digest";
 
 /// [`Package::state`] in SQL, at the time `?1`: the clock moves states, so no column can hold them.
 pub(super) const STATE: &str = "CASE
@@ -128,7 +128,7 @@ mod tests {
             .unwrap();
         let statement = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000)
             INSERT INTO packages SELECT 1, i, printf('p%06d', i), 'prepaid', 10, 0, 0, 0, NULL, 0, 0, NULL,
-                iif(i % 12000 = 0, 'frozen', 'open'), '' FROM n";
+                iif(i % 12000 = 0, 'frozen', 'open'), 'running', '' FROM n";
         database.execute(statement, &[]).unwrap();
         let filter = PackageFilter { state: Some(PackageState::Frozen), ..PackageFilter::default() };
         let (mut after, mut found, mut pages) = (String::new(), Vec::new(), 0);
