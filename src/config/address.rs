@@ -1,5 +1,6 @@
-//! Routes and backends: the two addresses of a product.
+//! Routes and backends, the two addresses of a product; and where webhooks and orders go.
 
+use super::hook::HookUrl;
 use super::types::{Backend, Route};
 
 /// What a route looks like, for refusals.
@@ -10,9 +11,13 @@ pub(super) const ROUTE_ACCEPTED: &str = "a path such as \"/translate\": whole se
 pub(super) const BACKEND_ACCEPTED: &str =
     "a URL such as \"https://api.example.com/v1\": http or https, without user name, query and fragment, at most 1024 characters";
 
-/// The longest route and the longest backend URL, in characters.
+/// What the URL of a webhook or of the order hook looks like, for refusals.
+pub(super) const HOOK_ACCEPTED: &str =
+    "a URL such as \"https://example.com/hooks\": http or https, without user name and fragment, at most 1024 characters";
+
+/// The longest route and the longest URL, in characters.
 const ROUTE_LENGTH_MAX: usize = 256;
-const BACKEND_LENGTH_MAX: usize = 1024;
+const URL_LENGTH_MAX: usize = 1024;
 
 /// The first segment that belongs to the gateway itself.
 const RESERVED_SEGMENT: &str = "_tollgate";
@@ -28,12 +33,7 @@ pub(super) fn route(text: &str) -> Option<Route> {
 
 /// Reads a backend's URL.
 pub(super) fn backend(text: &str) -> Option<Backend> {
-    let (scheme, rest) = text.split_once("://").filter(|_| text.len() <= BACKEND_LENGTH_MAX)?;
-    let https = match scheme.to_ascii_lowercase().as_str() {
-        "http" => false,
-        "https" => true,
-        _ => return None,
-    };
+    let (https, rest) = scheme(text)?;
     let (authority, path) = rest.find('/').map_or((rest, ""), |start| rest.split_at(start));
     let path_prefix = path.strip_suffix('/').unwrap_or(path);
     (is_authority(authority) && is_path_prefix(path_prefix)).then(|| Backend {
@@ -41,6 +41,28 @@ pub(super) fn backend(text: &str) -> Option<Backend> {
         authority: authority.to_ascii_lowercase(),
         path_prefix: path_prefix.to_owned(),
     })
+}
+
+/// Reads the URL of a webhook or of the order hook. Its path and query are sent as they are written.
+pub(super) fn hook(text: &str) -> Option<HookUrl> {
+    let (https, rest) = scheme(text)?;
+    let (authority, target) = rest.find(['/', '?']).map_or((rest, ""), |start| rest.split_at(start));
+    let is_target_byte = |byte: u8| is_path_byte(byte) || b"/?%".contains(&byte);
+    if !is_authority(authority) || !target.bytes().all(is_target_byte) {
+        return None;
+    }
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    Some(HookUrl::new(https, authority.to_ascii_lowercase(), format!("{slash}{target}")))
+}
+
+/// Whether a URL is one of HTTP over TLS, and what follows the scheme.
+fn scheme(text: &str) -> Option<(bool, &str)> {
+    let (scheme, rest) = text.split_once("://").filter(|_| text.len() <= URL_LENGTH_MAX)?;
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" => Some((false, rest)),
+        "https" => Some((true, rest)),
+        _ => None,
+    }
 }
 
 fn is_path_byte(byte: u8) -> bool {
@@ -91,7 +113,7 @@ fn is_port(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{backend, route};
+    use super::{backend, hook, route};
 
     #[test]
     fn a_route_is_whole_plain_segments() {
@@ -170,6 +192,23 @@ mod tests {
             "http://é/",
         ] {
             assert_eq!(backend(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_hook_keeps_its_path_and_query_as_they_are_written() {
+        for (text, whole) in [
+            ("http://127.0.0.1:9900/hooks", "http://127.0.0.1:9900/hooks"),
+            ("HTTPS://Hooks.Example.com", "https://hooks.example.com/"),
+            ("https://h?tenant=a%20b", "https://h/?tenant=a%20b"),
+            ("https://[::1]:8443/A//b/../c/?x=/y?z", "https://[::1]:8443/A//b/../c/?x=/y?z"),
+        ] {
+            assert_eq!(hook(text).unwrap().as_str(), whole);
+        }
+        for text in
+            ["", "h/a", "ftp://h/", "http:///a", "http://u:p@h/", "http://h/#a", "http://h/a b", "http://h/é", "http://h/\r\nx"]
+        {
+            assert_eq!(hook(text), None, "{text:?}");
         }
     }
 }

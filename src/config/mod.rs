@@ -9,6 +9,7 @@ mod caller;
 mod error;
 mod gateway;
 mod header;
+mod hook;
 mod product;
 mod secret_names;
 mod secrets;
@@ -21,13 +22,14 @@ mod units;
 use toml::Table;
 
 pub use error::ConfigError;
+pub use hook::{EventFilter, HookUrl, RepurchaseHook, SigningSecret, Webhook};
 pub use secret_names::secret_names;
 pub use types::{Backend, ChargeWhen, Config, Durability, Gateway, LostHold, Meter, MissingRequestId, Product, Route};
 
 use secrets::Secrets;
 use section::{Keys, Section};
 
-const KEYS: Keys = Keys { known: &["gateway", "product"], unavailable: &["webhook", "repurchase", "koogallery"] };
+const KEYS: Keys = Keys { known: &["gateway", "webhook", "repurchase", "product"], unavailable: &["koogallery"] };
 
 /// The longest configuration.
 const TEXT_LENGTH_MAX: usize = 1 << 20;
@@ -48,13 +50,15 @@ pub fn check(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Conf
     let secrets = Secrets(lookup);
     let mut warnings = Vec::new();
     let gateway = gateway::read(&root, secrets, &mut warnings)?;
+    let webhooks = hook::webhooks(&root, secrets)?;
+    let repurchase = hook::repurchase(&root, secrets)?;
     let mut products: Vec<Product> = Vec::new();
     for (position, value) in (1..).zip(root.required_list("product", PRODUCTS_MAX, "[[product]]")?) {
         let product = product::read(position, value, secrets, &mut warnings)?;
         refuse_duplicates(&products, &product, position)?;
         products.push(product);
     }
-    Ok(Config { gateway, products, warnings })
+    Ok(Config { gateway, products, webhooks, repurchase, warnings })
 }
 
 fn refuse_duplicates(earlier: &[Product], product: &Product, position: usize) -> Result<(), ConfigError> {

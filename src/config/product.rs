@@ -10,6 +10,8 @@ use super::secrets::{Form, Secrets};
 use super::section::{Keys, Section};
 use super::types::{Backend, ChargeWhen, Meter, Product};
 use crate::ids::ProductId;
+use crate::ledger::{ALERTS_MAX, Threshold};
+use crate::quantity::Quantity;
 use crate::secret::Secret;
 
 const KEYS: Keys = Keys {
@@ -26,12 +28,19 @@ const KEYS: Keys = Keys {
         "backend_headers",
         "caller",
         "meter",
+        "alerts",
     ],
-    unavailable: &["alerts"],
+    unavailable: &[],
 };
 
 /// The most headers that a product sets.
 const BACKEND_HEADERS_MAX: usize = 32;
+
+/// The whole of a percentage.
+const HUNDRED: Quantity = match Quantity::from_parts(100 * Quantity::PARTS_PER_UNIT) {
+    Some(hundred) => hundred,
+    None => Quantity::MAX,
+};
 
 /// The most replays of one call.
 const REPLAY_LIMIT_MAX: u32 = 1_000_000;
@@ -71,7 +80,29 @@ pub(super) fn read(
         backend_headers: backend_headers(&section, secrets)?,
         caller: caller::read(&section, secrets, warnings)?,
         meter: meter(&section)?,
+        alerts: alerts(&section)?,
     })
+}
+
+fn alerts(section: &Section<'_>) -> Result<Vec<Threshold>, ConfigError> {
+    let values = section.list("alerts", ALERTS_MAX, "a list of { percent = \"20\" } or { remaining = \"100\" }")?;
+    (1..).zip(values).map(|(position, value)| threshold(format!("{}[{position}]", section.key("alerts")), value)).collect()
+}
+
+fn threshold(path: String, value: &Value) -> Result<Threshold, ConfigError> {
+    let section = Section::open_value(path, value, Keys::known(&["percent", "remaining"]))?;
+    let percent_accepted = "a decimal text above \"0\" and up to \"100\", with at most 4 decimals, in place of `remaining`";
+    let remaining_accepted = "a decimal text such as \"100\" or \"0.5\", with at most 4 decimals, in place of `percent`";
+    let read = |name: &str, accepted: &str| {
+        let text = section.text(name, accepted)?;
+        text.map(|text| text.parse::<Quantity>().map_err(|_| section.invalid(name, accepted))).transpose()
+    };
+    match (read("percent", percent_accepted)?, read("remaining", remaining_accepted)?) {
+        (Some(percent), None) if !percent.is_zero() && percent <= HUNDRED => Ok(Threshold::Percent(percent)),
+        (None, Some(level)) => Ok(Threshold::Remaining(level)),
+        (None, None) => Err(section.missing("percent", percent_accepted)),
+        (Some(_), _) => Err(section.invalid("percent", percent_accepted)),
+    }
 }
 
 fn backend(section: &Section<'_>) -> Result<Backend, ConfigError> {

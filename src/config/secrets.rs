@@ -4,6 +4,7 @@ use toml::Value;
 
 use super::error::ConfigError;
 use super::header;
+use super::hook::SigningSecret;
 use super::section::{Keys, Section};
 use crate::secret::Secret;
 
@@ -22,6 +23,8 @@ pub(super) enum Form {
     HeaderValue,
     /// A key for signatures.
     Key,
+    /// A key for signatures as Standard Webhooks writes it.
+    WebhookKey,
 }
 
 impl Form {
@@ -31,6 +34,7 @@ impl Form {
                 Self::Token => text.bytes().all(|byte| byte.is_ascii_graphic()),
                 Self::HeaderValue => header::is_value(text),
                 Self::Key => true,
+                Self::WebhookKey => SigningSecret::read(text).is_some(),
             }
     }
 
@@ -39,6 +43,7 @@ impl Form {
             Self::Token => "at most 8192 visible ASCII characters",
             Self::HeaderValue => "what a header can carry: at most 8192 bytes, no control characters, no space at either end",
             Self::Key => "at most 8192 bytes",
+            Self::WebhookKey => "whsec_ and 24 to 64 bytes in base64, as Standard Webhooks writes a secret",
         }
     }
 }
@@ -65,6 +70,19 @@ impl Secrets<'_> {
     ) -> Result<(&'t str, Option<Secret>), ConfigError> {
         let secret_name = section.get(name).map_or(Ok(name), |value| secret_name(section, name, value))?;
         Ok((secret_name, self.look_up(section, name, secret_name, form)?))
+    }
+
+    /// The keys for signatures in a list that must be there.
+    pub(super) fn signing(self, section: &Section<'_>, name: &str, length_max: usize) -> Result<Vec<SigningSecret>, ConfigError> {
+        let values = section.required_list(name, length_max, &format!("a list of {ACCEPTED}"))?;
+        let read = |(position, value): (usize, &Value)| {
+            let name = format!("{name}[{position}]");
+            let secret_name = secret_name(section, &name, value)?;
+            let secret = self.look_up(section, &name, secret_name, Form::WebhookKey)?;
+            let missing = || ConfigError::SecretMissing { key: section.key(&name), name: secret_name.to_owned() };
+            secret.and_then(|secret| SigningSecret::read(secret.expose())).ok_or_else(missing)
+        };
+        (1..).zip(values).map(read).collect()
     }
 
     fn look_up(self, section: &Section<'_>, name: &str, secret_name: &str, form: Form) -> Result<Option<Secret>, ConfigError> {

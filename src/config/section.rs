@@ -93,6 +93,11 @@ impl<'t> Section<'t> {
         ConfigError::Invalid { key: self.key(name), value, accepted: accepted.into() }
     }
 
+    /// The refusal of a value in a list, which it quotes.
+    pub(super) fn invalid_item(&self, name: &str, position: usize, value: &Value, accepted: impl Into<String>) -> ConfigError {
+        ConfigError::Invalid { key: format!("{}[{position}]", self.key(name)), value: quoted(value), accepted: accepted.into() }
+    }
+
     /// The refusal of a value that only other versions know.
     pub(super) fn unavailable(&self, name: &str, accepted: &'static str) -> ConfigError {
         let value = self.get(name).map_or_else(|| "nothing".to_owned(), quoted);
@@ -117,6 +122,20 @@ impl<'t> Section<'t> {
     /// A text that must be there.
     pub(super) fn required_text(&self, name: &str, accepted: &str) -> Result<&'t str, ConfigError> {
         self.text(name, accepted)?.ok_or_else(|| self.missing(name, accepted))
+    }
+
+    /// A list; an absent one is empty.
+    pub(super) fn list(&self, name: &str, length_max: usize, accepted: &str) -> Result<&'t [Value], ConfigError> {
+        match self.get(name) {
+            None => Ok(&[]),
+            Some(Value::Array(list)) if list.len() <= length_max => Ok(list),
+            Some(Value::Array(list)) => Err(ConfigError::Invalid {
+                key: self.key(name),
+                value: format!("a list of {}", list.len()),
+                accepted: format!("{accepted}, at most {length_max} of them"),
+            }),
+            Some(_) => Err(self.invalid(name, accepted)),
+        }
     }
 
     /// A list that must be there, with something in it.

@@ -1,5 +1,7 @@
 //! What the configuration accepts, and the line with which it refuses the rest.
 
+mod hooks;
+
 use super::{ChargeWhen, Config, Durability, LostHold, Meter, MissingRequestId, check};
 use crate::caller::CallerPolicy;
 use crate::ids::ProductId;
@@ -12,6 +14,11 @@ fn lookup(name: &str) -> Option<String> {
     match name {
         "admin_token" => Some("admin-s3cret\n".to_owned()),
         "read_token" | "agents_sk" | "gateway_secret" | "backend_auth" => Some(format!("{name}-s3cret")),
+        "webhook_secret" => Some(format!("whsec_{}\n", "QUJD".repeat(8))),
+        "other_secret" => Some(format!("whsec_{}==", "QUJD".repeat(21) + "QQ")),
+        "short_secret" => Some(format!("whsec_{}", "c2VjcmV0".repeat(3))),
+        "long_secret" => Some(format!("whsec_{}", "QUJD".repeat(22))),
+        "bare_secret" => Some("QUJD".repeat(8)),
         "broken" => Some("s3cret\nsecond line".to_owned()),
         "blank" => Some("\n".to_owned()),
         "empty" => Some(String::new()),
@@ -166,7 +173,7 @@ fn an_unknown_key_is_refused_by_name() {
         (with("", "rout = \"/a\""), "product[\"translate\"].rout: unknown key; accepted: id, route, "),
         (with("", "meter = { unit = \"call\", items = [] }"), "product[\"translate\"].meter.items: unknown key"),
         (with("", "drain = { time = \"1s\", byte = 1 }"), "product[\"translate\"].drain.byte: unknown key"),
-        (with("[gateways]", ""), "gateways: unknown key; accepted: gateway, product"),
+        (with("[gateways]", ""), "gateways: unknown key; accepted: gateway, webhook, repurchase, product"),
         (format!("\"a\\nb\" = 1\n{}", with("", "")), "\"a\\nb\": unknown key"),
         (
             with("", "").replace("secret = \"admin_token\"", "secrets = \"admin_token\""),
@@ -185,10 +192,7 @@ fn an_unknown_key_is_refused_by_name() {
 #[test]
 fn what_this_version_does_not_build_is_refused_and_not_ignored() {
     for (text, expected) in [
-        (with("[[webhook]]\nurl = \"http://h\"", ""), "webhook is not available in this version"),
-        (with("[repurchase]\nurl = \"http://h\"", ""), "repurchase is not available in this version"),
         (with("[koogallery]", ""), "koogallery is not available in this version"),
-        (with("", "alerts = [{ percent = \"20\" }]"), "product[\"translate\"].alerts is not available in this version"),
         (
             with("", "meter = { unit = \"token\", items = [] }"),
             "product[\"translate\"].meter.unit: \"token\" is not available in this version; accepted: \"call\"",
@@ -325,13 +329,14 @@ fn the_configuration_that_is_shipped_and_its_defaults_written_out_are_accepted()
         line.strip_prefix("# ").is_some_and(|line| line.split_once(" = ").is_some_and(|(key, _)| !key.contains([' ', '='])))
     };
     let defaults: Vec<_> = shipped.lines().filter(is_key).collect();
-    assert_eq!(defaults.len(), 14, "{defaults:?}");
+    assert_eq!(defaults.len(), 15, "{defaults:?}");
     let written_out: String =
         shipped.lines().map(|line| if is_key(&line) { &line[2..] } else { line }).collect::<Vec<_>>().join("\n");
     let (implied, explicit) = (config, checked(&written_out));
-    // The one commented key that is an example and no default.
-    assert_eq!(explicit.products[0].backend_headers.len(), 1);
+    // The two commented keys that are examples and no defaults.
+    assert_eq!((explicit.products[0].backend_headers.len(), explicit.products[0].alerts.len()), (1, 2));
     let mut products = explicit.products;
     products[0].backend_headers.clear();
+    products[0].alerts.clear();
     assert_eq!(format!("{:?}{:?}", implied.gateway, implied.products), format!("{:?}{products:?}", explicit.gateway));
 }

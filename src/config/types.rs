@@ -1,7 +1,12 @@
 //! The checked configuration: what [`super::check`] answers. Every value is within its bounds, and every time is in milliseconds.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::hook::{RepurchaseHook, Webhook};
 use crate::caller::CallerPolicy;
 use crate::ids::ProductId;
+use crate::ledger::{Terms, Threshold};
 use crate::secret::Secret;
 
 /// The whole configuration.
@@ -11,6 +16,10 @@ pub struct Config {
     pub gateway: Gateway,
     /// What is sold. No two share an id or a route.
     pub products: Vec<Product>,
+    /// Who is told of events. No two share a URL.
+    pub webhooks: Vec<Webhook>,
+    /// Who takes orders of the next package.
+    pub repurchase: Option<RepurchaseHook>,
     /// What is allowed and still worth a line at the start, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -20,6 +29,17 @@ impl Config {
     #[must_use]
     pub fn product(&self, id: &ProductId) -> Option<&Product> {
         self.products.iter().find(|product| product.id == *id)
+    }
+
+    /// What the ledger is to know of each product.
+    #[must_use]
+    pub fn terms(&self) -> HashMap<ProductId, Arc<Terms>> {
+        let terms = |product: &Product| Terms {
+            unit: product.meter.unit().to_owned(),
+            alerts: product.alerts.clone(),
+            repurchase_timeout_ms: self.repurchase.as_ref().map(|hook| hook.timeout_ms),
+        };
+        self.products.iter().map(|product| (product.id.clone(), Arc::new(terms(product)))).collect()
     }
 
     /// The product that a path belongs to, and the path below its route: empty, or starting with `/`. The longest matching route wins.
@@ -103,6 +123,8 @@ pub struct Product {
     pub caller: CallerPolicy,
     /// What a call costs.
     pub meter: Meter,
+    /// The thresholds of customers who have none of their own.
+    pub alerts: Vec<Threshold>,
 }
 
 /// What a call costs.
