@@ -134,7 +134,8 @@ impl<D: Database> Book<D> {
             accounts.remove(*key);
         }
         let requests: Vec<LoadRequest> = requests.into_values().collect();
-        for stored in store::load(&self.database, &requests)? {
+        for mut stored in store::load(&self.database, &requests)? {
+            stored.account.put_terms(self.terms.get(&stored.key.product_id).cloned().unwrap_or_default());
             accounts.insert(stored.key.clone(), stored);
         }
         Ok(())
@@ -170,6 +171,9 @@ impl<D: Database> Book<D> {
             }
         }
         store::commit(&self.database, &commit, in_transaction)?;
+        if commit.has_events() {
+            self.are_events_written.set(true);
+        }
         if are_counts_due {
             meters.clear();
         }

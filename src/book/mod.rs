@@ -19,10 +19,11 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
-use crate::ids::AccountKey;
-use crate::ledger::{Balance, Command, Outcome, Refusal};
+use crate::ids::{AccountKey, ProductId};
+use crate::ledger::{Balance, Command, Outcome, Refusal, Terms};
 use crate::store::{Database, StoreError, Stored};
 use metrics::Meters;
 
@@ -87,30 +88,40 @@ struct Waiting {
 /// One instance's way to the ledger.
 pub struct Book<D> {
     database: D,
+    terms: HashMap<ProductId, Arc<Terms>>,
     queue: RefCell<VecDeque<Waiting>>,
     deferred: RefCell<VecDeque<(AccountKey, Command)>>,
     accounts: RefCell<HashMap<AccountKey, Stored>>,
     meters: RefCell<Meters>,
     /// How many of the next batches take the write lock first, because others write the same accounts.
     contended: Cell<u32>,
+    /// A commit since the last [`Book::take_events_written`] wrote events.
+    are_events_written: Cell<bool>,
 }
 
 impl<D: Database> Book<D> {
-    /// A book over a connection that [`crate::store::prepare`] has made ready.
-    pub fn new(database: D) -> Self {
+    /// A book over a connection that [`crate::store::prepare`] has made ready, with what the configuration says of each product.
+    pub fn new(database: D, terms: HashMap<ProductId, Arc<Terms>>) -> Self {
         Self {
             database,
+            terms,
             queue: RefCell::default(),
             deferred: RefCell::default(),
             accounts: RefCell::default(),
             meters: RefCell::default(),
             contended: Cell::new(0),
+            are_events_written: Cell::new(false),
         }
     }
 
     /// The connection, for reading.
     pub fn database(&self) -> &D {
         &self.database
+    }
+
+    /// Whether this instance wrote events since the last time this was asked: there is something to deliver then.
+    pub fn take_events_written(&self) -> bool {
+        self.are_events_written.take()
     }
 
     /// Counts something; it is written with the next commit.
@@ -143,8 +154,9 @@ impl<D: Database> Book<D> {
 
     /// Whether a [`Command::Probe`] would be refused by the account as it is remembered: a hint that costs nothing, to be confirmed by submitting it.
     pub fn looks_refused(&self, key: &AccountKey, probe: &Command, now_ms: i64) -> bool {
-        let mut accounts = self.accounts.borrow_mut();
-        accounts.get_mut(key).is_some_and(|stored| stored.account.decide(probe, now_ms).is_err())
+        let accounts = self.accounts.borrow();
+        // Decided on a copy: what is remembered must never hold what no commit will write.
+        accounts.get(key).is_some_and(|stored| stored.account.clone().decide(probe, now_ms).is_err())
     }
 
     /// Takes a command whose outcome nobody waits for. It is written by [`Book::flush_deferred`], or lost with the process.

@@ -1,5 +1,6 @@
 //! The book over a real SQLite: two instances on one file, ids claimed elsewhere, refusals on what is no longer so.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -72,7 +73,7 @@ fn submit(book: &Book<Sqlite>, customer_id: &str, command: Command) -> Reply {
 fn two_books() -> (tempfile::TempDir, Book<Sqlite>, Book<Sqlite>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.db");
-    let books = (Book::new(file(&path)), Book::new(file(&path)));
+    let books = (Book::new(file(&path), HashMap::new()), Book::new(file(&path), HashMap::new()));
     (folder, books.0, books.1)
 }
 

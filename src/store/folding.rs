@@ -118,6 +118,8 @@ fn walk(rows: &[Vec<Value>], start: Reach, cutoff_ms: i64, entries_max: usize) -
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::{Folded, fold};
     use crate::book::Book;
     use crate::book::tests::block_on;
@@ -141,7 +143,7 @@ mod tests {
 
     impl Ledger {
         fn new() -> Self {
-            let mut ledger = Self { book: Book::new(memory()), now_ms: 1_000 * DAY_MS, random: 7 };
+            let mut ledger = Self { book: Book::new(memory(), HashMap::new()), now_ms: 1_000 * DAY_MS, random: 7 };
             for customer_id in CUSTOMERS {
                 create_account(ledger.book.database(), &key(customer_id), ledger.now_ms).unwrap();
                 for number in 0..3 {

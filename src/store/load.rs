@@ -66,13 +66,7 @@ JOIN accounts AS a ON a.customer_id = k.value ->> 0 AND a.product_id = k.value -
 /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read.
 pub fn load(database: &impl Database, requests: &[LoadRequest]) -> Result<Vec<Stored>, StoreError> {
     #[derive(Serialize)]
-    struct Wanted<'a>(
-        &'a CustomerId,
-        &'a ProductId,
-        &'a [RequestId],
-        Vec<(&'static str, &'a str, &'a CorrectionId)>,
-        &'a [u32],
-    );
+    struct Wanted<'a>(&'a CustomerId, &'a ProductId, &'a [RequestId], Vec<(&'static str, &'a str, &'a CorrectionId)>, &'a [u32]);
     let wanted: Vec<Wanted<'_>> = requests
         .iter()
         .map(|request| {

@@ -8,7 +8,8 @@ use crate::ledger::{Call, CallState, Fingerprint, Leg, OrderState, Package, Pack
 use crate::quantity::Quantity;
 
 /// A package as a JSON array, in the order of its table's columns after `account_id`.
-pub(super) type PackageRow = (u32, String, String, i64, i64, i64, i64, Option<i64>, i32, i64, Option<String>, String, String, String);
+pub(super) type PackageRow =
+    (u32, String, String, i64, i64, i64, i64, Option<i64>, i32, i64, Option<String>, String, String, String);
 
 /// What a call's row keeps as JSON: everything no statement looks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]

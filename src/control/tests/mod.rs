@@ -50,7 +50,7 @@ struct Desk {
 impl Desk {
     fn open() -> Self {
         let config = check(CONFIG, &|name| Some(format!("{name}-token"))).unwrap();
-        Self { book: Book::new(memory()), config, now_ms: NEW_YEAR_MS }
+        Self { book: Book::new(memory(), config.terms()), config, now_ms: NEW_YEAR_MS }
     }
 
     fn send(&self, method: &str, target: &str, authorization: Option<&str>, body: &str) -> Response {

@@ -65,9 +65,10 @@ impl Instance {
             log::line(format!("the ledger cannot be opened: {error}"));
             NotReady::Ledger
         })?;
+        let terms = config.terms();
         let instance: &'static Self = Box::leak(Box::new(Self {
             config,
-            book: Book::new(database),
+            book: Book::new(database, terms),
             leases: super::background::Leases::default(),
             is_looked_after: Cell::new(false),
             upkeep_due_ns: Cell::new(0),
