@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::call::{Call, CallState, Leg};
 use super::command::{Command, Outcome, Refusal};
 use super::corrections::{Correction, CorrectionKey};
-use super::entry::{Entry, EntryKind, Event, EventDetail, EventKind};
+use super::entry::{Entry, EntryKind, Event};
 use super::order::{Order, Watch};
 use super::package::{Package, PackageKind};
 use super::rules::Terms;
@@ -59,7 +59,7 @@ impl Changes {
         *self == Self::default()
     }
 
-    fn add<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    pub(super) fn add<T: PartialEq>(list: &mut Vec<T>, item: T) {
         if !list.contains(&item) {
             list.push(item);
         }
@@ -180,11 +180,30 @@ impl Account {
         self.entry_count
     }
 
-    /// Decides a command at a time (unix milliseconds).
+    /// Decides a command at a time (unix milliseconds), and what follows from it and from the time.
     ///
     /// # Errors
-    /// A [`Refusal`]; the account is unchanged then.
+    /// A [`Refusal`]; nothing is changed then but what looking at the account found: what the clock has done, the order that is due.
     pub fn decide(&mut self, command: &Command, now_ms: i64) -> Result<Outcome, Refusal> {
+        if self.is_look_due(now_ms) {
+            self.look(self.level(), now_ms);
+        }
+        let before = self.level();
+        let result = self.carry_out(command, now_ms);
+        self.look(before, now_ms);
+        result
+    }
+
+    /// Whether a probe would be refused on the account as it is, which does not change. No other command is judged.
+    #[must_use]
+    pub fn would_refuse(&self, command: &Command, now_ms: i64) -> bool {
+        match command {
+            Command::Probe { request_id, hold } => self.probe(request_id, *hold, now_ms).is_err(),
+            _ => false,
+        }
+    }
+
+    fn carry_out(&mut self, command: &Command, now_ms: i64) -> Result<Outcome, Refusal> {
         match command {
             Command::Probe { request_id, hold } => self.probe(request_id, *hold, now_ms),
             Command::Admit { request_id, fingerprint, hold, lease_ends_ms, replay_limit } => {
@@ -194,7 +213,10 @@ impl Account {
             Command::Settle(settlement) => self.settle(settlement, now_ms),
             Command::LoseHold { request_id, charge } => self.lose_hold(request_id, *charge, now_ms),
             Command::Look => Ok(Outcome::Looked),
-            Command::SetRules(_) | Command::ConcludeOrder { .. } => Err(Refusal::NotFound),
+            Command::SetRules(rules) => self.set_rules(rules, now_ms),
+            Command::ConcludeOrder { number, conclusion, package } => {
+                self.conclude_order(*number, *conclusion, package.as_deref(), now_ms)
+            }
             Command::Grant(grant) => self.grant(grant, now_ms),
             Command::Change { package_id, change } => self.change(package_id, *change, now_ms),
             Command::Adjust { package_id, adjustment_id, quantity, reason } => {
@@ -239,10 +261,17 @@ impl Account {
         std::mem::take(&mut self.changes)
     }
 
-    /// Forgets the calls that have ended and the corrections: only live calls are worth remembering.
+    /// Forgets the calls and orders that have ended and the corrections: only what is alive is worth remembering.
     pub fn forget_ended(&mut self) {
         self.calls.retain(|_, call| call.state == CallState::Held);
         self.corrections.clear();
+        self.orders.retain(|number, _| Some(*number) == self.watch.order_in_flight);
+    }
+
+    /// What the account remembers beside its packages, to be changed and written.
+    pub(super) fn watch_mut(&mut self) -> &mut Watch {
+        self.changes.watch = true;
+        &mut self.watch
     }
 
     pub(super) fn package_by_id(&self, package_id: &PackageId) -> Option<&Package> {
@@ -286,40 +315,10 @@ impl Account {
             correction_id: cause.correction.map(|correction| correction.key.id.clone()),
             at_ms: cause.at_ms,
         });
-        if let Some(event) = self.event_of(kind, leg.package_number) {
-            self.announce(event, leg, cause);
+        if kind.moves_percent_base() {
+            self.fix_percent_base();
         }
-    }
-
-    /// The event that an entry just recorded is cause for.
-    fn event_of(&self, kind: EntryKind, package_number: u32) -> Option<EventKind> {
-        match kind {
-            EntryKind::Grant => Some(EventKind::PackageGranted),
-            EntryKind::Freeze => Some(EventKind::PackageFrozen),
-            EntryKind::Unfreeze => Some(EventKind::PackageUnfrozen),
-            EntryKind::Release => Some(EventKind::PackageReleased),
-            EntryKind::Overrun => Some(EventKind::CallOverrun),
-            EntryKind::Charge | EntryKind::ChargeMore => {
-                let package = self.package(package_number)?;
-                let is_exhausted = package.kind == PackageKind::Prepaid && package.remaining().is_zero();
-                is_exhausted.then_some(EventKind::PackageExhausted)
-            }
-            _ => None,
-        }
-    }
-
-    /// Records an event caused by the last entry.
-    pub(super) fn announce(&mut self, kind: EventKind, leg: Leg, cause: Cause<'_>) {
-        self.watch.event_count += 1;
-        self.changes.watch = true;
-        self.changes.events.push(Event {
-            number: self.watch.event_count,
-            kind,
-            detail: EventDetail::None,
-            package_number: Some(leg.package_number).filter(|number| *number != 0),
-            request_id: cause.request_id.cloned(),
-            at_ms: cause.at_ms,
-        });
+        self.announce_entry(kind, leg, cause);
     }
 
     /// Writes a call back, as new where it claims its id for the first time.

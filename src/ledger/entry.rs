@@ -77,6 +77,11 @@ impl EntryKind {
             Self::Freeze | Self::Unfreeze | Self::Release | Self::Reschedule => [0, 0, 0, 0],
         }
     }
+
+    /// What a percentage of the balance is a share of is fixed anew with such an entry: never by charges and what corrects them.
+    pub(super) const fn moves_percent_base(self) -> bool {
+        matches!(self, Self::Grant | Self::AdjustUp | Self::AdjustDown | Self::Freeze | Self::Unfreeze | Self::Release)
+    }
 }
 
 /// One movement of one package (or of the account's overrun).

@@ -14,15 +14,19 @@
 
 mod account;
 mod admission;
+mod alerts;
 mod call;
 mod command;
 mod corrections;
 mod entry;
+mod events;
+mod look;
 mod order;
 mod package;
 mod packages;
 #[cfg(test)]
 mod properties;
+mod repurchase;
 mod rules;
 mod settlement;
 

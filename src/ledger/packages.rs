@@ -44,6 +44,7 @@ impl Account {
             };
         }
         let starts_at_ms = grant.starts_at_ms.unwrap_or(now_ms);
+        grant.repurchase.map_or(Ok(()), |number| self.check_credit(number))?;
         self.check_grant(grant, starts_at_ms)?;
         let number = u32::try_from(self.packages.len()).unwrap_or(u32::MAX).saturating_add(1);
         self.store_package(Package {
@@ -59,11 +60,14 @@ impl Account {
             created_at_ms: now_ms,
             order_id: grant.order_id.clone(),
             standing: Standing::Open,
-            phase: Phase::default(),
+            phase: if starts_at_ms <= now_ms { Phase::Running } else { Phase::Scheduled },
             grant_digest: grant.digest(),
         });
         let leg = Leg { package_number: number, quantity: grant.quantity };
         self.record(EntryKind::Grant, leg, Cause { request_id: None, correction: None, at_ms: now_ms });
+        if let Some(order_number) = grant.repurchase {
+            self.credit(order_number, number, now_ms);
+        }
         self.package(number).cloned().map(Outcome::Granted).ok_or(Refusal::NotFound)
     }
 
@@ -111,6 +115,13 @@ impl Account {
                 if package.expires_at_ms.is_some_and(|at| at <= package.starts_at_ms) {
                     return Err(Refusal::Invalid("expires_at must be after starts_at"));
                 }
+                // Looking moves time forward only: an expiry that is taken back is taken back here.
+                if package.phase == Phase::Over
+                    && package.expires_at_ms != before.expires_at_ms
+                    && package.expires_at_ms.is_none_or(|at| now_ms < at)
+                {
+                    package.phase = Phase::Running;
+                }
                 EntryKind::Reschedule
             }
         };
@@ -118,7 +129,11 @@ impl Account {
             return Ok(Outcome::Package(package));
         }
         let leg = Leg { package_number: package.number, quantity: Quantity::ZERO };
+        let is_back = package.phase != before.phase;
         self.store_package(package.clone());
+        if is_back {
+            self.fix_percent_base();
+        }
         self.record(kind, leg, Cause { request_id: None, correction: None, at_ms: now_ms });
         Ok(Outcome::Package(package))
     }

@@ -21,15 +21,29 @@ impl Threshold {
     /// Whether so much is at or below the threshold, exactly.
     #[must_use]
     pub fn is_reached(self, remaining: Quantity, percent_base: Quantity) -> bool {
+        i128::from(remaining.parts()) * HUNDRED_PERCENT <= self.height(percent_base)
+    }
+
+    /// What remains at the threshold, so that thresholds of both kinds compare exactly: in shares of a part.
+    pub(super) fn height(self, percent_base: Quantity) -> i128 {
         match self {
-            Self::Remaining(level) => remaining <= level,
-            Self::Percent(percent) => {
-                let hundred_percent = i128::from(Quantity::PARTS_PER_UNIT) * 100;
-                i128::from(remaining.parts()) * hundred_percent <= i128::from(percent.parts()) * i128::from(percent_base.parts())
+            Self::Remaining(level) => i128::from(level.parts()) * HUNDRED_PERCENT,
+            Self::Percent(percent) => i128::from(percent.parts()) * i128::from(percent_base.parts()),
+        }
+    }
+
+    fn check(self) -> Result<(), &'static str> {
+        match self {
+            Self::Percent(percent) if percent.is_zero() || i128::from(percent.parts()) > HUNDRED_PERCENT => {
+                Err("percent must be above 0 and at most 100")
             }
+            Self::Remaining(_) | Self::Percent(_) => Ok(()),
         }
     }
 }
+
+/// 100 percent in the parts in which percentages are kept: so many shares has a part.
+const HUNDRED_PERCENT: i128 = Quantity::PARTS_PER_UNIT as i128 * 100;
 
 /// A customer's own rules for one product.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +54,18 @@ pub struct Rules {
     /// How the next package is bought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repurchase: Option<RepurchaseRule>,
+}
+
+impl Rules {
+    /// What is wrong with the rules, in words.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        let alerts = self.alerts.as_deref().unwrap_or_default();
+        if alerts.len() > ALERTS_MAX {
+            return Err("a customer may have at most 20 alerts of a product");
+        }
+        alerts.iter().try_for_each(|threshold| threshold.check())?;
+        self.repurchase.as_ref().map_or(Ok(()), RepurchaseRule::check)
+    }
 }
 
 /// When the next package is bought, which, and how often at most.
@@ -55,6 +81,25 @@ pub struct RepurchaseRule {
     pub cap: Cap,
     /// How long after an order ended the next one waits, in milliseconds.
     pub cooldown_ms: i64,
+}
+
+impl RepurchaseRule {
+    fn check(&self) -> Result<(), &'static str> {
+        self.trigger.check()?;
+        if self.package.quantity.is_zero() {
+            return Err("package.quantity must be above 0");
+        }
+        if self.cap.count > CAP_COUNT_MAX {
+            return Err("cap.count must be at most 1000");
+        }
+        if self.cap.period_ms <= 0 {
+            return Err("cap.period must be above 0");
+        }
+        if self.cooldown_ms < 0 {
+            return Err("cooldown must not be negative");
+        }
+        Ok(())
+    }
 }
 
 /// What an order buys. Decided once, with the order.

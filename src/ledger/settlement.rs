@@ -4,7 +4,7 @@ use super::account::{Account, Cause};
 use super::call::{Call, CallState, Leg};
 use super::command::{Outcome, Refusal, Settlement};
 use super::corrections::legs_given_back;
-use super::entry::{EntryKind, EventKind};
+use super::entry::{EntryKind, Event, EventDetail, EventKind};
 use super::package::Package;
 use crate::ids::RequestId;
 use crate::quantity::Quantity;
@@ -42,7 +42,11 @@ impl Account {
         if call.state == CallState::Released {
             call.legs = legs;
         }
-        self.announce(EventKind::CallLost, Leg { package_number: 0, quantity: cost }, Cause::call(request_id, now_ms));
+        self.announce(Event {
+            detail: EventDetail::Quantity(cost),
+            request_id: Some(request_id.clone()),
+            ..Event::of(EventKind::CallLost, now_ms)
+        });
         self.store_call(call);
         Ok(Outcome::Settled)
     }

@@ -1,0 +1,75 @@
+//! Looking at an account: what the clock alone changes, and what follows from a step whatever it was.
+//!
+//! Every decision looks before its command where something is due, and after it. A look moves packages through their time, tells of thresholds that
+//! were crossed, ends orders whose time is over, makes the order that is due, and notes when it must be looked again. The border: which thresholds
+//! there are is known in `alerts`, what an order is in `repurchase`.
+
+use super::account::{Account, Changes};
+use super::alerts::Level;
+use super::entry::{Event, EventKind};
+use super::package::{Package, PackageKind, Phase, Standing};
+
+impl Package {
+    /// Unix milliseconds at which its time moves on; `None` where it never does, or where nobody cares any more.
+    fn phase_ends_at_ms(&self) -> Option<i64> {
+        match self.phase {
+            _ if self.standing == Standing::Released => None,
+            Phase::Scheduled => Some(self.starts_at_ms),
+            Phase::Running => self.expires_at_ms,
+            Phase::Over => None,
+        }
+    }
+
+    /// Its quantity counts as remaining: alerts and triggers look at it. By the last look, not by the clock, so that nothing is crossed unseen.
+    pub(super) fn is_watched(&self) -> bool {
+        self.kind == PackageKind::Prepaid && self.standing == Standing::Open && self.phase == Phase::Running
+    }
+}
+
+impl Account {
+    /// True where the clock alone changes something now.
+    pub(super) fn is_look_due(&self, now_ms: i64) -> bool {
+        self.watch.due_at_ms.is_some_and(|at| at <= now_ms)
+    }
+
+    /// Does what follows from everything since the level was `before`, and from the clock.
+    pub(super) fn look(&mut self, before: Level, now_ms: i64) {
+        self.move_phases(now_ms);
+        self.tell_crossings(before, now_ms);
+        self.end_overdue_order(now_ms);
+        self.order_when_due(now_ms);
+        let due_at_ms = self.next_due_ms(now_ms);
+        if due_at_ms != self.watch.due_at_ms {
+            self.watch_mut().due_at_ms = due_at_ms;
+        }
+    }
+
+    /// Time only moves forward here: a clock that is a little behind another instance's starts and ends nothing for a second time.
+    fn move_phases(&mut self, now_ms: i64) {
+        let mut expired = Vec::new();
+        let mut has_moved = false;
+        for package in &mut self.packages {
+            while package.phase_ends_at_ms().is_some_and(|at| at <= now_ms) {
+                package.phase = if package.phase == Phase::Scheduled { Phase::Running } else { Phase::Over };
+                if package.phase == Phase::Over {
+                    expired.push(package.number);
+                }
+                Changes::add(&mut self.changes.rewritten_packages, package.number);
+                has_moved = true;
+            }
+        }
+        if has_moved {
+            self.fix_percent_base();
+        }
+        for number in expired {
+            self.announce(Event { package_number: Some(number), ..Event::of(EventKind::PackageExpired, now_ms) });
+        }
+    }
+
+    /// The next moment at which the clock alone changes something. A look has done what is due, so that it lies in the future.
+    fn next_due_ms(&self, now_ms: i64) -> Option<i64> {
+        let phase = self.packages.iter().filter_map(Package::phase_ends_at_ms).min();
+        let order = self.next_order_step_ms(now_ms);
+        phase.into_iter().chain(order).min()
+    }
+}
