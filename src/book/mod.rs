@@ -155,8 +155,7 @@ impl<D: Database> Book<D> {
     /// Whether a [`Command::Probe`] would be refused by the account as it is remembered: a hint that costs nothing, to be confirmed by submitting it.
     pub fn looks_refused(&self, key: &AccountKey, probe: &Command, now_ms: i64) -> bool {
         let accounts = self.accounts.borrow();
-        // Decided on a copy: what is remembered must never hold what no commit will write.
-        accounts.get(key).is_some_and(|stored| stored.account.clone().decide(probe, now_ms).is_err())
+        accounts.get(key).is_some_and(|stored| stored.account.would_refuse(probe, now_ms))
     }
 
     /// Takes a command whose outcome nobody waits for. It is written by [`Book::flush_deferred`], or lost with the process.

@@ -3,17 +3,19 @@
 //! An account is folded from its oldest entry upwards, a bounded piece at a time, each piece one transaction. What always holds, after every piece:
 //! the sums over entries and days are what they were, and a call that is there has all its entries. A call that is live or ended lately holds
 //! its account's folding up until it is old itself, so that no entry is ever passed over. Entries that no call made stay for ever. The counters of
-//! the deployment are not touched. A folded call's request id is as new.
+//! the deployment are not touched. A folded call's request id is as new. Old events are no part of an account's folding; they are pruned when no
+//! account is due.
 
 use super::commit::transaction;
 use super::database::{Database, StoreError, Value};
+use super::pruning;
 
 /// What a piece did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Folded {
-    /// How many entries were looked at.
+    /// How many entries or events were looked at.
     pub scanned: usize,
-    /// How many of them were folded.
+    /// How many of them were entries that were folded.
     pub folded: usize,
     /// Whether more is due.
     pub more: bool,
@@ -53,14 +55,15 @@ const MOVES: [&str; 5] = [
     "UPDATE accounts SET folded_seq = max(?2, ?3), version = version + 1 WHERE account_id = ?1",
 ];
 
-/// Folds a piece of the account that waited longest, of so many entries at most.
+/// Folds a piece of the account that waited longest, or where none is due forgets old events, of so many entries or events at most.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read; nothing was folded then.
+/// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read; nothing was folded or forgotten then.
 pub fn fold(database: &impl Database, now_ms: i64, keep_calls_ms: i64, entries_max: usize) -> Result<Folded, StoreError> {
     let cutoff_ms = now_ms.saturating_sub(keep_calls_ms);
     if next_due(database, cutoff_ms)?.is_none() {
-        return Ok(Folded::default());
+        let pruned = pruning::prune(database, now_ms, cutoff_ms, entries_max)?;
+        return Ok(Folded { scanned: pruned.scanned, folded: 0, more: pruned.more });
     }
     transaction(database, || fold_next(database, now_ms, cutoff_ms, entries_max))
 }
@@ -95,7 +98,8 @@ fn fold_next(database: &impl Database, now_ms: i64, cutoff_ms: i64, entries_max:
     }
     let statement = "UPDATE accounts SET unfolded_since_ms = ?2 WHERE account_id = ?1";
     database.execute(statement, &[account_id.into(), reach.unfolded_since_ms.into()])?;
-    Ok(Folded { scanned: reach.scanned, folded, more: next_due(database, cutoff_ms)?.is_some() })
+    let more = next_due(database, cutoff_ms)?.is_some() || pruning::is_due(database, now_ms)?;
+    Ok(Folded { scanned: reach.scanned, folded, more })
 }
 
 /// Walks the entries up to the first that must stay: one that is young itself, or whose call is live or ended lately.

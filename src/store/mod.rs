@@ -16,6 +16,7 @@ mod folding;
 mod load;
 mod notices;
 mod operation;
+mod pruning;
 pub mod queries;
 pub mod reports;
 mod rows;

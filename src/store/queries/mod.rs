@@ -7,11 +7,13 @@ mod calls;
 mod customers;
 mod holds;
 mod packages;
+mod watch;
 
 pub use calls::{CallList, ListedCall, call, calls};
 pub use customers::{CustomerRow, ProductRow, account_keys, customers};
 pub use holds::{OverdueHold, overdue_holds};
 pub use packages::{OwnedPackage, PackageFilter, package, packages};
+pub use watch::{due_accounts, order_by_id, watch};
 
 use super::database::{StoreError, Value};
 
