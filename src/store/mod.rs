@@ -16,6 +16,7 @@ mod folding;
 mod load;
 mod notices;
 mod operation;
+pub mod outbox;
 mod pruning;
 pub mod queries;
 pub mod reports;
