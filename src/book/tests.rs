@@ -1,5 +1,7 @@
 //! The book over a real SQLite: two instances on one file, ids claimed elsewhere, refusals on what is no longer so.
 
+mod watched;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;

@@ -55,3 +55,66 @@ fn order_notice(stored: &Stored, order: &Order) -> Notice {
         detail.into(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{NOTICE_COLUMNS, watch_notice};
+    use crate::ids::{AccountKey, CustomerId, ProductId};
+    use crate::ledger::{Cap, Counted, FailureReason, Purchase, RepurchaseRule, Rules, Threshold, Watch};
+    use crate::quantity::Quantity;
+    use crate::store::database::Database;
+    use crate::store::testing::memory;
+    use crate::store::{LoadRequest, create_account, load};
+
+    fn quantity(text: &str) -> Quantity {
+        text.parse().unwrap()
+    }
+
+    /// Nothing of it is as it is where nothing was written.
+    fn full_watch() -> Watch {
+        let package = Purchase {
+            spec_id: "a \"spec\" \u{1f600}".to_owned(),
+            quantity: quantity("0.0001"),
+            price: Quantity::MAX,
+            currency: "EUR".to_owned(),
+        };
+        let repurchase = RepurchaseRule {
+            enabled: true,
+            trigger: Threshold::Percent(quantity("12.5")),
+            package,
+            cap: Cap { count: 3, spend: Some(quantity("9.99")), period_ms: i64::MAX },
+            cooldown_ms: 1,
+        };
+        let alerts = Some(vec![Threshold::Remaining(Quantity::ZERO), Threshold::Percent(quantity("100"))]);
+        Watch {
+            event_count: u64::MAX,
+            percent_base: Quantity::MAX,
+            due_at_ms: Some(17),
+            rules: Rules { alerts, repurchase: Some(repurchase) },
+            order_count: u32::MAX,
+            order_in_flight: Some(u32::MAX),
+            counted: vec![Counted { number: 7, at_ms: i64::MIN, price: quantity("0.5") }],
+            rests_until_ms: i64::MAX,
+            failures: u32::MAX,
+            suspended: Some(FailureReason::ZeroPrice),
+            cap_told_at_ms: Some(-1),
+        }
+    }
+
+    #[test]
+    fn all_that_an_account_remembers_is_loaded_as_it_was_written() {
+        let database = memory();
+        let customer_id = CustomerId::new("c").unwrap();
+        let key = AccountKey { customer_id, product_id: ProductId::new("p").unwrap() };
+        create_account(&database, &key, 0).unwrap();
+        let loaded = || load(&database, &[LoadRequest::new(key.clone())]).unwrap().remove(0).account.watch().clone();
+        assert_eq!(loaded(), Watch::default());
+        for watch in [full_watch(), Watch::default()] {
+            let row = ["?"; NOTICE_COLUMNS].join(",");
+            database.execute(&format!("INSERT INTO notices VALUES ({row})"), &watch_notice(1, &watch)).unwrap();
+            assert_eq!(loaded(), watch);
+            let due_at_ms = database.execute("SELECT due_at_ms FROM accounts", &[]).unwrap()[0][0].integer();
+            assert_eq!(due_at_ms, watch.due_at_ms);
+        }
+    }
+}

@@ -75,3 +75,29 @@ impl Database for Sqlite {
         run().map_err(|error| StoreError::from_message(&error.to_string()))
     }
 }
+
+/// A connection of a process that dies after so many more statements: what comes after them never reaches the database.
+pub(crate) struct Mortal {
+    database: Sqlite,
+    statements_left: Cell<usize>,
+}
+
+impl Mortal {
+    pub(crate) fn new(database: Sqlite) -> Self {
+        Self { database, statements_left: Cell::new(usize::MAX) }
+    }
+
+    pub(crate) fn die_after(&self, statements: usize) {
+        self.statements_left.set(statements);
+    }
+}
+
+impl Database for Mortal {
+    fn execute(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Vec<Value>>, StoreError> {
+        let Some(left) = self.statements_left.get().checked_sub(1) else {
+            return Err(StoreError::Unavailable("the process is dead".to_owned()));
+        };
+        self.statements_left.set(left);
+        self.database.execute(statement, parameters)
+    }
+}
