@@ -1,7 +1,7 @@
 //! A call passes through unchanged, both ways, and finds its product by the route.
 
 use crate::support::script::{Script, Step};
-use crate::support::{Suite, backend};
+use crate::support::{Suite, stage};
 use std::sync::Arc;
 
 crate::cases! {
@@ -110,7 +110,7 @@ async fn a_request_body_reaches_the_backend_unchanged(suite: Arc<Suite>) {
 
 async fn a_chunked_request_body_reaches_the_backend_unchanged(suite: Arc<Suite>) {
     let buyer = suite.buyer("translate", "5").await;
-    let body = backend::filling(0, 50_000);
+    let body = stage::filling(0, 50_000);
     buyer.post(&body).chunked().send().await.assert_ok();
     assert!(buyer.only_received().body == body);
 }
@@ -138,14 +138,14 @@ async fn status_headers_and_body_of_a_reply_reach_the_caller_unchanged(suite: Ar
 async fn a_reply_ended_by_close_arrives_whole(suite: Arc<Suite>) {
     let buyer = suite.buyer("translate", "5").await;
     let reply = buyer.call().script(&Script::until_close().then(Step::Fill(70_000))).send().await;
-    assert!(reply.whole && reply.body == backend::filling(0, 70_000));
+    assert!(reply.whole && reply.body == stage::filling(0, 70_000));
 }
 
 async fn a_chunked_reply_with_trailers_arrives_whole(suite: Arc<Suite>) {
     let buyer = suite.buyer("translate", "5").await;
     let script = Script::chunked().header("trailer", "x-checksum").then(Step::Fill(70_000)).trailer("x-checksum", "1");
     let reply = buyer.call().header("te", "trailers").script(&script).send().await;
-    assert!(reply.whole && reply.body == backend::filling(0, 70_000));
+    assert!(reply.whole && reply.body == stage::filling(0, 70_000));
     buyer.expect_used("1").await;
 }
 

@@ -21,7 +21,7 @@ crate::cases! {
 /// Replaces one part of the config, which must be there, and checks that the error names all of these.
 async fn expect_error(suite: &Suite, part: &str, other: &str, named: &[&str]) {
     assert!(CONFIG.contains(part), "{part:?} is not in the config");
-    let said = Home::new(&CONFIG.replacen(part, other, 1), &suite.backend).refused().await;
+    let said = Home::new(&CONFIG.replacen(part, other, 1), &suite.backend, &suite.receiver).refused().await;
     assert!(said.contains("exit status"), "{other}: it did not end by itself: {said}");
     for word in named {
         assert!(said.contains(word), "{other}: {word:?} is not in {said}");

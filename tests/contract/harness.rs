@@ -2,9 +2,12 @@
 
 use crate::support::call::{Call, connect};
 use crate::support::jwt::Token;
+use crate::support::receiver::{Answer, NEXT_SECRET, ORDERS, SECRET, verify};
 use crate::support::script::{Script, Step};
-use crate::support::{Suite, backend, fresh, in_seconds};
+use crate::support::{Suite, fresh, in_seconds, stage, unix_seconds};
+use serde_json::json;
 use sha2::{Digest, Sha256};
+use standardwebhooks::Webhook;
 use std::sync::Arc;
 
 crate::cases! {
@@ -14,6 +17,8 @@ crate::cases! {
     the_backend_answers_in_every_framing,
     the_backend_notices_that_its_peer_has_left,
     times_and_tokens_have_the_right_form,
+    the_receiver_tells_a_good_signature_from_a_bad_one,
+    the_receiver_answers_in_the_planned_order,
 }
 
 fn to_backend(suite: &Suite, customer: &str) -> Call {
@@ -22,7 +27,7 @@ fn to_backend(suite: &Suite, customer: &str) -> Call {
 
 async fn the_backend_records_what_arrived(suite: Arc<Suite>) {
     let customer = fresh("customer");
-    let body = backend::filling(0, 300_000);
+    let body = stage::filling(0, 300_000);
     to_backend(&suite, &customer).header("x-twice", "1").header("x-twice", "2").body(&body).send().await.assert_ok();
     to_backend(&suite, &customer).chunked().body(&body).send().await.assert_ok();
     let received = suite.backend.of(&customer);
@@ -62,7 +67,7 @@ async fn the_backend_answers_in_every_framing(suite: Arc<Suite>) {
     let customer = fresh("customer");
     for script in [filled(Script::status(200)), filled(Script::chunked()), filled(Script::until_close())] {
         let reply = to_backend(&suite, &customer).script(&script).send().await;
-        assert!(reply.whole && reply.body == backend::filling(0, 100_000));
+        assert!(reply.whole && reply.body == stage::filling(0, 100_000));
     }
     let empty = to_backend(&suite, &customer).script(&Script::status(204)).send().await;
     assert!(empty.status == 204 && empty.whole && empty.body.is_empty());
@@ -90,4 +95,41 @@ async fn times_and_tokens_have_the_right_form(_: Arc<Suite>) {
     let token = Token::new().sign();
     assert_eq!(token.split('.').count(), 3);
     assert!(!token.contains('='));
+}
+
+/// A post to the receiver, signed with a secret at a moment.
+fn to_receiver(suite: &Suite, body: &str, secret: &str, at: i64) -> Call {
+    let signature = Webhook::new(secret).unwrap().sign("evt_1", at, body.as_bytes()).unwrap();
+    let call = Call::new(suite.receiver.address, "POST", ORDERS).body(body);
+    call.header("webhook-id", "evt_1").header("webhook-timestamp", at.to_string()).header("webhook-signature", signature)
+}
+
+async fn the_receiver_tells_a_good_signature_from_a_bad_one(suite: Arc<Suite>) {
+    let customer = fresh("customer");
+    let body = json!({ "type": "odd", "data": { "customer_id": customer } }).to_string();
+    for (secret, at) in [(SECRET, 0), (NEXT_SECRET, 0), (SECRET, -1000)] {
+        to_receiver(&suite, &body, secret, unix_seconds(at)).send().await.assert_ok();
+    }
+    let arrived = suite.receiver.unverified(ORDERS);
+    let theirs = arrived.iter().filter(|one| one.body["data"]["customer_id"] == customer.as_str());
+    let verdicts: Vec<_> = theirs.map(|one| verify(SECRET, &one.headers, &one.raw).is_ok()).collect();
+    assert_eq!(verdicts, [true, false, false]);
+}
+
+async fn the_receiver_answers_in_the_planned_order(suite: Arc<Suite>) {
+    let customer = fresh("customer");
+    let data = json!({ "customer_id": customer, "repurchase_id": "rep_1", "quantity": "7" });
+    let body = json!({ "type": "repurchase.requested", "data": data }).to_string();
+    let post = || to_receiver(&suite, &body, SECRET, unix_seconds(0));
+    assert_eq!(post().send().await.json(), json!({ "status": "pending" }), "where nothing is planned");
+    let cut = Answer::Script(Script::status(200).first(Step::Cut));
+    suite.receiver.plan(ORDERS, &customer, "repurchase.requested", [Answer::status(503), cut, Answer::Package]);
+    assert_eq!(post().send().await.status, 503);
+    assert!(post().try_send().await.is_err());
+    for _ in 0..2 {
+        let package = json!({ "package_id": "package-rep_1", "quantity": "7" });
+        assert_eq!(post().send().await.json(), json!({ "status": "succeeded", "package": package }));
+    }
+    let arrived = suite.receiver.of(ORDERS, &customer);
+    assert_eq!(arrived.iter().map(|one| one.answered).collect::<Vec<_>>(), [true, true, false, true, true]);
 }

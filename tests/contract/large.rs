@@ -3,7 +3,7 @@
 use crate::support::buyer::Buyer;
 use crate::support::gateway::{CONFIG, Gateway};
 use crate::support::script::{Script, Step};
-use crate::support::{Suite, backend};
+use crate::support::{Suite, stage};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn peak_kib(gateway: &Gateway) -> u64 {
 }
 
 async fn pass(buyer: &Buyer, bytes: usize) {
-    let body = backend::filling(0, bytes);
+    let body = stage::filling(0, bytes);
     let hash: [u8; 32] = Sha256::digest(&body).into();
     for (script, chunked) in [(Script::status(200), false), (Script::chunked(), true)] {
         let call = buyer.post(&body).script(&script.then(Step::Fill(bytes)));

@@ -6,27 +6,35 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a case fails by panicking")]
 
+mod alerts;
 mod balances;
 mod burn_down;
 mod calls;
+mod changes;
 mod charging;
 mod configuration;
 mod control;
 mod corrections;
 mod crashes;
 mod credentials;
+mod events;
 mod failures;
 mod harness;
 mod headers;
 mod identity;
 mod large;
 mod leases;
+mod limits;
 mod listings;
 mod packages;
 mod replays;
+mod repurchase_crashes;
+mod repurchases;
+mod rules;
 mod smuggling;
 mod streams;
 mod support;
+mod webhooks;
 
 use libtest_mimic::{Arguments, Trial};
 use std::pin::Pin;
@@ -88,6 +96,14 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("leases", leases::CASES),
     ("large", large::CASES),
     ("crashes", crashes::CASES),
+    ("alerts", alerts::CASES),
+    ("changes", changes::CASES),
+    ("rules", rules::CASES),
+    ("repurchases", repurchases::CASES),
+    ("limits", limits::CASES),
+    ("events", events::CASES),
+    ("webhooks", webhooks::CASES),
+    ("repurchase_crashes", repurchase_crashes::CASES),
 ];
 
 fn target() -> Result<Target, String> {

@@ -1,9 +1,9 @@
 //! Bodies pass as streams, and the end of a reply means what it says.
 
 use crate::support::Suite;
-use crate::support::backend;
 use crate::support::call::Exchange;
 use crate::support::script::{Script, Step};
+use crate::support::stage;
 use crate::support::wire::chunk;
 use std::sync::Arc;
 
@@ -165,7 +165,7 @@ async fn a_caller_that_falls_silent_during_its_request_is_not_charged(suite: Arc
 async fn five_megabytes_pass_unchanged_both_ways(suite: Arc<Suite>) {
     let buyer = suite.buyer("large", "5").await;
     let size = 5_000_000;
-    let body = backend::filling(0, size);
+    let body = stage::filling(0, size);
     let script = Script::chunked().then(Step::Fill(size));
     let reply = buyer.post(&body).script(&script).send().await;
     assert!(reply.whole && reply.body == body);

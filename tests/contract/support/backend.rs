@@ -3,19 +3,16 @@
 //! It records a request when its head has arrived, so "the backend was not reached" can be trusted; the body is added while it
 //! arrives. It is a real server on a real socket and keeps connections alive, as a backend behind a gateway does.
 
-use super::script::{HEADER, Script, Step};
-use super::wire::{Framing, Headers, Wire, WireError, chunk};
+use super::script::{HEADER, Script};
+use super::stage::{Gate, Next, Stage};
+use super::wire::{Framing, Headers, Wire, WireError};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 /// Enough to compare small bodies byte by byte; larger ones are compared by hash.
 const KEPT_BODY_BYTES: usize = 64 * 1024;
-const PIECE_BYTES: usize = 16 * 1024;
 
 /// A request that reached the backend.
 #[derive(Debug, Clone)]
@@ -35,35 +32,19 @@ pub(crate) struct Received {
 struct Shared {
     received: Mutex<Vec<Received>>,
     malformed: Mutex<Vec<String>>,
-    gates: Mutex<HashMap<String, watch::Sender<bool>>>,
 }
 
 #[derive(Clone)]
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
+    stage: Stage,
     shared: Arc<Shared>,
-}
-
-/// Holds back the backend at a [`Step::Gate`] until it is opened.
-pub(crate) struct Gate {
-    name: String,
-    backend: Backend,
-}
-
-impl Gate {
-    pub(crate) fn step(&self) -> Step {
-        Step::Gate(self.name.clone())
-    }
-
-    pub(crate) fn open(&self) {
-        self.backend.gate_state(&self.name).send_replace(true);
-    }
 }
 
 impl Backend {
     pub(crate) async fn listen(address: &str) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
-        let backend = Self { address: listener.local_addr().unwrap(), shared: Arc::default() };
+        let backend = Self { address: listener.local_addr().unwrap(), stage: Stage::default(), shared: Arc::default() };
         let accepting = backend.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -75,11 +56,7 @@ impl Backend {
     }
 
     pub(crate) fn gate(&self) -> Gate {
-        Gate { name: super::fresh("gate"), backend: self.clone() }
-    }
-
-    fn gate_state(&self, name: &str) -> watch::Sender<bool> {
-        self.shared.gates.lock().unwrap().entry(name.to_owned()).or_insert_with(|| watch::Sender::new(false)).clone()
+        self.stage.gate()
     }
 
     /// Requests in the name of this customer, in order of arrival.
@@ -140,7 +117,7 @@ impl Backend {
             self.read_body(wire, &mut framing, index).await?;
         }
         let script = script.unwrap_or_else(|| Script::text("ok").header("content-type", "text/plain"));
-        let next = self.answer(wire, &script, is_head).await;
+        let next = self.stage.answer(wire, &script, is_head).await;
         if next.is_err() || matches!(next, Ok(Next::Abandoned)) {
             self.update(index, |received| received.abandoned = true);
             return Ok(Next::Close);
@@ -170,66 +147,4 @@ impl Backend {
     fn update(&self, index: usize, change: impl FnOnce(&mut Received)) {
         change(&mut self.shared.received.lock().unwrap()[index]);
     }
-
-    async fn answer(&self, wire: &mut Wire, script: &Script, is_head: bool) -> Result<Next, WireError> {
-        for step in script.before() {
-            if let Some(next) = self.perform(wire, step, false).await? {
-                return Ok(next);
-            }
-        }
-        wire.send(&script.head()).await?;
-        if is_head {
-            return Ok(Next::Request);
-        }
-        for step in script.body() {
-            if let Some(next) = self.perform(wire, step, script.is_chunked()).await? {
-                return Ok(next);
-            }
-        }
-        wire.send(&script.tail()).await?;
-        Ok(if script.closes() { Next::Close } else { Next::Request })
-    }
-
-    async fn perform(&self, wire: &mut Wire, step: &Step, chunked: bool) -> Result<Option<Next>, WireError> {
-        match step {
-            Step::Text(text) if chunked => wire.send(&chunk(text.as_bytes())).await?,
-            Step::Text(text) | Step::Raw(text) => wire.send(text.as_bytes()).await?,
-            Step::Fill(bytes) => fill(wire, *bytes, chunked).await?,
-            Step::Gate(name) => {
-                let mut state = self.gate_state(name).subscribe();
-                let _ = state.wait_for(|open| *open).await;
-            }
-            Step::PauseMs(pause) => tokio::time::sleep(Duration::from_millis(*pause)).await,
-            Step::Hang => {
-                wire.closed().await;
-                return Ok(Some(Next::Abandoned));
-            }
-            Step::Cut => return Ok(Some(Next::Close)),
-            Step::Reset => return Ok(Some(Next::Reset)),
-        }
-        Ok(None)
-    }
-}
-
-/// What becomes of a connection after an exchange.
-enum Next {
-    Request,
-    Close,
-    Reset,
-    Abandoned,
-}
-
-async fn fill(wire: &mut Wire, bytes: usize, chunked: bool) -> Result<(), WireError> {
-    let mut at = 0;
-    while at < bytes {
-        let piece = filling(at, PIECE_BYTES.min(bytes - at));
-        at += piece.len();
-        wire.send(&if chunked { chunk(&piece) } else { piece }).await?;
-    }
-    Ok(())
-}
-
-/// The bytes a [`Step::Fill`] sends from an offset on: not periodic within a piece, so a lost or doubled piece shows.
-pub(crate) fn filling(from: usize, length: usize) -> Vec<u8> {
-    (from..from + length).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
 }

@@ -65,6 +65,11 @@ impl Buyer {
         self.gateway.read(&format!("/packages/{package_id}")).await
     }
 
+    /// The customer's packages of any state.
+    pub(crate) async fn packages(&self) -> Vec<Value> {
+        self.pages(&format!("/packages?customer_id={}&limit=100", self.id), "packages").await
+    }
+
     /// Freezes, unfreezes or releases a package.
     pub(crate) async fn change(&self, package_id: &str, action: &str) -> Value {
         let reply = self.gateway.write("POST", &format!("/packages/{package_id}/{action}"), &json!({})).await;

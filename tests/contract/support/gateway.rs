@@ -2,6 +2,7 @@
 
 use super::backend::Backend;
 use super::call::{Call, Reply};
+use super::receiver::{NEXT_SECRET, Receiver, SECRET};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -16,6 +17,8 @@ use tempfile::TempDir;
 pub(crate) const CONFIG: &str = include_str!("../tollgate.toml");
 /// The backend's address in the suite's config, replaced by the real one.
 const BACKEND_IN_CONFIG: &str = "127.0.0.1:9000";
+/// The receiver's, likewise.
+const RECEIVER_IN_CONFIG: &str = "127.0.0.1:9900";
 /// Compiling the component on a busy machine is slow.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -53,11 +56,17 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    pub(crate) fn new(config: &str, backend: &Backend) -> Self {
-        let dir = TempDir::new().unwrap();
+    pub(crate) fn new(config: &str, backend: &Backend, receiver: &Receiver) -> Self {
+        let home = Self { dir: TempDir::new().unwrap() };
+        home.configure(config, backend, receiver);
+        home
+    }
+
+    /// Another config for the next start.
+    pub(crate) fn configure(&self, config: &str, backend: &Backend, receiver: &Receiver) {
         let config = config.replace(BACKEND_IN_CONFIG, &backend.address.to_string());
-        std::fs::write(dir.path().join("tollgate.toml"), config).unwrap();
-        Self { dir }
+        let config = config.replace(RECEIVER_IN_CONFIG, &receiver.address.to_string());
+        std::fs::write(self.dir.path().join("tollgate.toml"), config).unwrap();
     }
 
     fn command(&self) -> Command {
@@ -70,6 +79,8 @@ impl Home {
         command.args(variable("config", &config)).args(variable("admin_token", ADMIN_TOKEN));
         command.args(variable("read_token", READ_TOKEN)).args(variable("agents_sk", AGENTS_SK));
         command.args(variable("gateway_secret", GATEWAY_SECRET)).args(variable("backend_auth", BACKEND_AUTH));
+        // Any variable that is declared may hold a secret: the second one rotates.
+        command.args(variable("webhook_secret", SECRET)).args(variable("koogallery_ak", NEXT_SECRET));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

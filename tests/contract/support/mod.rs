@@ -1,19 +1,24 @@
-//! What the cases share: the gateway under test, the recording backend, callers and waiting.
+//! What the cases share: the gateway under test, the recording backend and receiver, callers and waiting.
 
 pub(crate) mod backend;
 pub(crate) mod buyer;
 pub(crate) mod call;
 pub(crate) mod gateway;
 pub(crate) mod jwt;
+pub(crate) mod receiver;
 pub(crate) mod script;
+pub(crate) mod stage;
+pub(crate) mod watched;
 pub(crate) mod wire;
 
 use backend::Backend;
 use buyer::Buyer;
 use gateway::{Gateway, Home};
+use receiver::Receiver;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::OnceCell;
+use watched::Watched;
 
 /// How long a condition may take to come true.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -80,6 +85,7 @@ pub(crate) enum Target {
 /// The state all cases share.
 pub(crate) struct Suite {
     pub(crate) backend: Backend,
+    pub(crate) receiver: Receiver,
     target: Target,
     /// The gateway that cases share, or why it did not start.
     started: OnceCell<Result<(Gateway, Home), String>>,
@@ -87,8 +93,10 @@ pub(crate) struct Suite {
 
 impl Suite {
     pub(crate) async fn new(target: Target) -> Arc<Self> {
-        let listen = std::env::var("TOLLGATE_BACKEND_LISTEN").unwrap_or_else(|_| "127.0.0.1:0".to_owned());
-        Arc::new(Self { backend: Backend::listen(&listen).await, target, started: OnceCell::new() })
+        let listen = |name: &str| std::env::var(name).unwrap_or_else(|_| "127.0.0.1:0".to_owned());
+        let backend = Backend::listen(&listen("TOLLGATE_BACKEND_LISTEN")).await;
+        let receiver = Receiver::listen(&listen("TOLLGATE_RECEIVER_LISTEN")).await;
+        Arc::new(Self { backend, receiver, target, started: OnceCell::new() })
     }
 
     /// The gateway that cases share, started with the first of them.
@@ -103,13 +111,13 @@ impl Suite {
     }
 
     async fn start_shared(&self) -> Result<(Gateway, Home), String> {
-        let home = Home::new(gateway::CONFIG, &self.backend);
+        let home = Home::new(gateway::CONFIG, &self.backend, &self.receiver);
         Ok((home.try_start().await?, home))
     }
 
     /// A gateway of the case's own, with a config of its own.
     pub(crate) async fn start(&self, config: &str) -> (Gateway, Home) {
-        let home = Home::new(config, &self.backend);
+        let home = Home::new(config, &self.backend, &self.receiver);
         (home.start().await, home)
     }
 
@@ -123,6 +131,16 @@ impl Suite {
         let buyer = self.stranger(product_id).await;
         buyer.grant(quantity).await;
         buyer
+    }
+
+    /// A new customer on a gateway, with what the merchant is told about it.
+    pub(crate) fn watched_on(&self, gateway: &Gateway, product_id: &str) -> Watched {
+        Watched { buyer: Buyer::new(gateway, &self.backend, product_id), receiver: self.receiver.clone() }
+    }
+
+    /// A new customer on the shared gateway, with what the merchant is told about it and nothing granted.
+    pub(crate) async fn watched(&self, product_id: &str) -> Watched {
+        self.watched_on(&self.gateway().await, product_id)
     }
 
     /// Ends what the suite started.
