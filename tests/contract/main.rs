@@ -26,6 +26,7 @@ mod large;
 mod leases;
 mod limits;
 mod listings;
+mod order_hook;
 mod packages;
 mod replays;
 mod repurchase_crashes;
@@ -100,6 +101,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("changes", changes::CASES),
     ("rules", rules::CASES),
     ("repurchases", repurchases::CASES),
+    ("order_hook", order_hook::CASES),
     ("limits", limits::CASES),
     ("events", events::CASES),
     ("webhooks", webhooks::CASES),

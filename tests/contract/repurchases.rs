@@ -2,7 +2,6 @@
 
 use crate::support::buyer::{quantity, units};
 use crate::support::receiver::{Answer, package_of};
-use crate::support::script::{Script, Step};
 use crate::support::watched::{Watched, event_id, purchase, repurchase};
 use crate::support::{Suite, fresh};
 use serde_json::{Value, json};
@@ -19,16 +18,9 @@ crate::cases! {
     a_package_for_an_order_that_is_none_is_refused,
     an_outcome_counts_once_and_contradictions_conflict,
     an_outcome_that_is_none_is_refused,
-    a_package_before_the_answer_is_credited_once,
-    a_late_answer_counts_once,
-    an_answer_that_comes_twice_credits_once,
-    a_hook_that_fails_for_a_while_gets_the_same_order_again,
-    a_connection_that_breaks_is_tried_again_under_the_same_id,
-    an_order_that_hangs_holds_up_no_other_customer,
     a_disabled_rule_orders_nothing,
     a_rule_written_below_its_trigger_orders_at_once,
     freezing_what_is_left_orders,
-    the_size_of_an_order_is_decided_once,
     no_second_order_is_made_while_one_is_pending,
     calls_are_never_refused_while_packages_keep_arriving,
     orders_are_listed_by_customer_and_state,
@@ -43,7 +35,7 @@ pub(crate) async fn customer_with(suite: &Suite, rule: Value, answers: impl Into
     customer
 }
 
-async fn granted(customer: &Watched) -> i64 {
+pub(crate) async fn granted(customer: &Watched) -> i64 {
     units(&customer.balance().await["granted"])
 }
 
@@ -203,7 +195,6 @@ async fn an_outcome_that_is_none_is_refused(suite: Arc<Suite>) {
         json!({ "status": "failed" }),
         json!({ "status": "failed", "reason": "odd" }),
         json!({ "status": "succeeded", "odd": 1 }),
-        json!({ "status": "succeeded", "package": {} }),
         json!({ "status": "succeeded", "package": { "package_id": "p", "quantity": "-1" } }),
         json!({ "status": "failed", "reason": "spec_delisted", "package": { "package_id": "p", "quantity": "1" } }),
     ] {
@@ -211,91 +202,6 @@ async fn an_outcome_that_is_none_is_refused(suite: Arc<Suite>) {
     }
     assert_eq!(granted(&customer).await, quantity("10"));
     assert_eq!(customer.events_of("repurchase.failed").await.len(), 0);
-}
-
-async fn a_package_before_the_answer_is_credited_once(suite: Arc<Suite>) {
-    let gate = suite.receiver.gate();
-    let customer = customer_with(&suite, repurchase("8", "10"), [Answer::PackageAfter(gate.step())]).await;
-    customer.charge(2, "2").await;
-    let id = customer.expect_orders(1).await;
-    assert_eq!(customer.deliver(&id, "10").await.status, 201);
-    gate.open();
-    crate::support::eventually("the answer is written", || async { customer.order_posts()[0].answered }).await;
-    customer.order_in_state(&id, "succeeded").await;
-    customer.gateway.tick().await;
-    expect_granted(&customer, "20").await;
-    customer.expect_events("repurchase.succeeded", 1).await;
-}
-
-async fn a_late_answer_counts_once(suite: Arc<Suite>) {
-    let customer = customer_with(&suite, repurchase("8", "10"), [Answer::PackageAfter(Step::PauseMs(2000))]).await;
-    customer.charge(2, "2").await;
-    let id = customer.expect_orders(1).await;
-    customer.charge(2, "4").await;
-    customer.order_in_state(&id, "succeeded").await;
-    assert_eq!(customer.order_posts().len(), 1, "an order is not posted again while its answer is awaited");
-    expect_granted(&customer, "20").await;
-}
-
-async fn an_answer_that_comes_twice_credits_once(suite: Arc<Suite>) {
-    // Two replies to one request: the second belongs to nothing.
-    let body = json!({ "status": "pending" }).to_string();
-    let second = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    let twice = Script::declaring(body.len() as u64).then(Step::Text(body.clone())).then(Step::Raw(second));
-    let customer = customer_with(&suite, repurchase("8", "10"), [Answer::Script(twice)]).await;
-    customer.charge(2, "2").await;
-    let id = customer.expect_orders(1).await;
-    let order = customer.order_in_state(&id, "pending").await;
-    // And the outcome from many at once.
-    let mut at_once = JoinSet::new();
-    for _ in 0..10 {
-        let (customer, id) = (customer.clone(), id.clone());
-        let outcome = json!({ "status": "succeeded", "package": package_of(&order) });
-        at_once.spawn(async move { customer.outcome(&id, &outcome).await.status });
-    }
-    for status in at_once.join_all().await {
-        assert!(matches!(status, 200 | 201), "{status}");
-    }
-    expect_granted(&customer, "20").await;
-    customer.expect_events("repurchase.succeeded", 1).await;
-    customer.expect_events("package.granted", 2).await;
-}
-
-async fn a_hook_that_fails_for_a_while_gets_the_same_order_again(suite: Arc<Suite>) {
-    let customer = customer_with(&suite, repurchase("8", "10"), [Answer::status(503), Answer::Package]).await;
-    customer.charge(2, "2").await;
-    expect_granted(&customer, "20").await;
-    customer.expect_orders(1).await;
-    let posts = customer.order_posts();
-    assert_eq!(posts.len(), 2);
-    assert!(posts.iter().all(|post| post.id() == posts[0].id() && post.raw == posts[0].raw), "{posts:?}");
-    assert_eq!(customer.events_of("repurchase.failed").await.len(), 0);
-}
-
-async fn a_connection_that_breaks_is_tried_again_under_the_same_id(suite: Arc<Suite>) {
-    let broken =
-        [Script::status(200).first(Step::Reset), Script::declaring(900).then(Step::Text("{\"sta".into())).then(Step::Cut)];
-    let customers = broken.map(|script| (Answer::Script(script), Answer::Package));
-    for (broken, good) in customers {
-        let customer = customer_with(&suite, repurchase("8", "10"), [broken, good]).await;
-        customer.charge(2, "2").await;
-        expect_granted(&customer, "20").await;
-        customer.expect_orders(1).await;
-        assert_eq!(customer.order_posts().len(), 2);
-    }
-}
-
-async fn an_order_that_hangs_holds_up_no_other_customer(suite: Arc<Suite>) {
-    let gate = suite.receiver.gate();
-    let waiting = customer_with(&suite, repurchase("8", "10"), [Answer::PackageAfter(gate.step())]).await;
-    waiting.charge(2, "2").await;
-    waiting.expect_orders(1).await;
-    let other = customer_with(&suite, repurchase("8", "10"), [Answer::Package]).await;
-    other.charge(2, "2").await;
-    expect_granted(&other, "20").await;
-    assert_eq!(granted(&waiting).await, quantity("10"));
-    gate.open();
-    expect_granted(&waiting, "20").await;
 }
 
 async fn a_disabled_rule_orders_nothing(suite: Arc<Suite>) {
@@ -326,22 +232,6 @@ async fn freezing_what_is_left_orders(suite: Arc<Suite>) {
     customer.change(&package, "freeze").await;
     customer.expect_orders(1).await;
     crate::support::eventually("calls go on", || async { customer.call().send().await.status == 200 }).await;
-}
-
-async fn the_size_of_an_order_is_decided_once(suite: Arc<Suite>) {
-    let gate = suite.receiver.gate();
-    let held = Script::status(503).first(gate.step());
-    let customer = customer_with(&suite, repurchase("8", "10"), [Answer::Script(held), Answer::Package]).await;
-    customer.charge(2, "2").await;
-    customer.expect_orders(1).await;
-    let mut rule = repurchase("8", "77");
-    rule["package"]["price"] = json!("99");
-    customer.repurchase(rule).await;
-    gate.open();
-    expect_granted(&customer, "20").await;
-    customer.expect_orders(1).await;
-    let posts = customer.order_posts();
-    assert_eq!((&posts[1].body["data"]["quantity"], &posts[1].body["data"]["price"]), (&json!("10"), &json!("10")));
 }
 
 async fn no_second_order_is_made_while_one_is_pending(suite: Arc<Suite>) {
