@@ -9,11 +9,18 @@
 //!
 //! The border: [`Outside`] posts, waits and tells the time, and each edge has its own. Nothing here opens a socket or asks a clock.
 
+mod lease;
+mod order_answer;
 mod run;
+mod schedule;
+mod sender;
+mod sign;
+mod verdict;
 
 use std::fmt;
 
-pub use run::run;
+pub use order_answer::BoughtPackage;
+pub use run::{is_due, run};
 
 /// How long one post may take, from connecting to the last byte of the answer that matters.
 pub const POST_TIMEOUT_MS: i64 = 10_000;
