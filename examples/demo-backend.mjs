@@ -23,9 +23,8 @@ function answer(request, response) {
   });
 }
 
-/** Listens on the preferred port, or on a free one where that is taken; resolves with the port. */
-export function startBackend(preferredPort) {
-  const server = http.createServer(answer);
+/** Lets a server listen on the preferred port, or on a free one where that is taken; resolves with the port. */
+export function listen(server, preferredPort) {
   return new Promise((resolve, reject) => {
     const listening = () => resolve(server.address().port);
     server.once("error", (error) => {
@@ -37,7 +36,10 @@ export function startBackend(preferredPort) {
   });
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+/** Starts the demo's API; resolves with its port. */
+export const startBackend = (preferredPort) => listen(http.createServer(answer), preferredPort);
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   const port = await startBackend(Number(process.argv[2] ?? 9000));
   console.log(`demo backend on http://127.0.0.1:${port}`);
 }

@@ -1,10 +1,12 @@
-// The demo: a backend, the gateway with one funded customer, and curl lines to try. Ctrl-C ends all of it.
+// The demo: a backend, a receiver of alerts and orders, the gateway with funded customers, and curl lines to try. Ctrl-C ends all of it.
 //
 // The tokens here are for this demo on the loopback interface and for nothing else.
 import { spawn, spawnSync } from "node:child_process";
+import crypto from "node:crypto";
 import fs from "node:fs";
 import net from "node:net";
 import { startBackend } from "../examples/demo-backend.mjs";
+import { startReceiver } from "../examples/demo-receiver.mjs";
 
 const HOST = "127.0.0.1";
 const PORT = Number(process.env.PORT ?? 3000);
@@ -12,6 +14,23 @@ const GATEWAY = `http://${HOST}:${PORT}`;
 const ADMIN_TOKEN = "demo-admin-token";
 const DIRECTORY = "target/demo";
 const START_DEADLINE_MS = 60_000;
+/** How long the demo's shop takes to deliver what was ordered. */
+const DELIVERY_MS = 200;
+const DELIVERY_TRIES = 50;
+/** Made anew with each start: gateway and receiver are the only ones that know it. */
+const WEBHOOK_SECRET = `whsec_${crypto.randomBytes(32).toString("base64")}`;
+
+/** Told at 300 left, and 500 more are bought at 250 left. */
+const RULES = {
+  alerts: [{ remaining: "300" }],
+  repurchase: {
+    enabled: true,
+    trigger: { remaining: "250" },
+    package: { spec_id: "translate-500", quantity: "500", price: "9.90", currency: "EUR" },
+    cap: { count: 100, spend: "990", period: "24h" },
+    cooldown: "0s",
+  },
+};
 
 function fail(message) {
   console.error(`make run: ${message}`);
@@ -35,14 +54,16 @@ function spinIsUsable() {
   return Boolean(version) && (Number(version[1]) > 4 || (Number(version[1]) === 4 && Number(version[2]) >= 1));
 }
 
-function startGateway(backendPort) {
+function startGateway(backendPort, receiverPort) {
   fs.mkdirSync(`${DIRECTORY}/state`, { recursive: true });
   const config = fs.readFileSync("tollgate.toml", "utf8").replaceAll("127.0.0.1:9000", `${HOST}:${backendPort}`);
-  fs.writeFileSync(`${DIRECTORY}/tollgate.toml`, config);
+  const receiver = (path) => `url = "http://${HOST}:${receiverPort}${path}"\nsecrets = [{ secret = "webhook_secret" }]\n`;
+  fs.writeFileSync(`${DIRECTORY}/tollgate.toml`, `${config}\n[[webhook]]\n${receiver("/hooks")}\n[repurchase]\n${receiver("/orders")}`);
   const runner = spinIsUsable() ? "spin" : "target/release/tollgate-host";
   const args = ["up", "--listen", `${HOST}:${PORT}`, "--from", "spin.toml", "--state-dir", `${DIRECTORY}/state`];
   args.push("--variable", `config=@${DIRECTORY}/tollgate.toml`, "--variable", `admin_token=${ADMIN_TOKEN}`);
-  console.log(`==> ${runner} up, the backend on port ${backendPort}, state in ${DIRECTORY}`);
+  args.push("--variable", `webhook_secret=${WEBHOOK_SECRET}`);
+  console.log(`==> ${runner} up, the backend on port ${backendPort}, the receiver on port ${receiverPort}, state in ${DIRECTORY}`);
   return spawn(runner, args, { stdio: ["ignore", "ignore", "inherit"] });
 }
 
@@ -55,25 +76,56 @@ async function waitUntilReady(ended) {
   throw new Error("the gateway did not become ready; its own words are above");
 }
 
-async function grant(customerId, quantity) {
-  const reply = await fetch(`${GATEWAY}/_tollgate/v1/packages/${customerId}-package`, {
-    method: "PUT",
-    headers: { authorization: `Bearer ${ADMIN_TOKEN}`, "content-type": "application/json" },
-    body: JSON.stringify({ customer_id: customerId, product_id: "translate", quantity }),
-  });
-  if (!reply.ok) throw new Error(`granting a package to ${customerId}: ${reply.status} ${await reply.text()}`);
+async function control(method, path, body) {
+  const headers = { authorization: `Bearer ${ADMIN_TOKEN}`, "content-type": "application/json" };
+  const reply = await fetch(`${GATEWAY}/_tollgate/v1${path}`, { method, headers, body: body && JSON.stringify(body) });
+  if (!reply.ok) throw new Error(`${method} ${path}: ${reply.status} ${await reply.text()}`);
+  return reply.json();
 }
 
-/** One customer with a package, and one whose only unit is used up. Repeating it changes nothing. */
+const grant = (customerId, quantity) =>
+  control("PUT", `/packages/${customerId}-package`, { customer_id: customerId, product_id: "translate", quantity });
+
+/** What the receiver is told, one line each. */
+function told({ type, data }) {
+  if (type === "balance.low") console.log(`alert   ${data.customer_id}: ${data.remaining} of ${data.granted} left`);
+  if (type === "balance.exhausted") console.log(`alert   ${data.customer_id}: nothing left`);
+  if (type === "repurchase.succeeded") console.log(`package ${data.customer_id}: ${data.repurchase_id} has arrived`);
+  if (type === "repurchase.failed") console.log(`failed  ${data.customer_id}: ${data.reason}`);
+}
+
+/** The demo's shop: a package that names the order arrives a little later. The same package again changes nothing, so it may be tried again. */
+async function ordered(data) {
+  console.log(`order   ${data.customer_id}: ${data.quantity} for ${data.price} ${data.currency}, ${data.repurchase_id}`);
+  const { customer_id, product_id, quantity, repurchase_id } = data;
+  for (let tries = 1; tries <= DELIVERY_TRIES; tries += 1) {
+    await new Promise((resolve) => setTimeout(resolve, DELIVERY_MS));
+    try {
+      return await control("PUT", `/packages/${repurchase_id}`, { customer_id, product_id, quantity, repurchase_id });
+    } catch (error) {
+      console.error(`delivering ${repurchase_id}: ${error.message}`);
+    }
+  }
+}
+
+/** A customer with a package, one whose packages are bought in time, and one whose only unit is used up. Repeating it changes nothing. */
 async function provision() {
   await grant("demo", "1000");
+  await grant("demo-auto", "500");
+  await control("PUT", "/customers/demo-auto/products/translate/rules", RULES);
   await grant("demo-empty", "1");
   const headers = { "x-customer-id": "demo-empty", "x-request-id": "demo-empty-1" };
   await fetch(`${GATEWAY}/translate/hello`, { headers }).then((reply) => reply.arrayBuffer());
 }
 
+/** What was ordered before the demo was ended, and not delivered. */
+async function deliverLeftovers() {
+  const { repurchases } = await control("GET", "/repurchases?customer_id=demo-auto&state=pending");
+  for (const order of repurchases) void ordered(order);
+}
+
 function printLines() {
-  const control = `curl -s -H 'Authorization: Bearer ${ADMIN_TOKEN}' ${GATEWAY}/_tollgate/v1`;
+  const curl = `curl -s -H 'Authorization: Bearer ${ADMIN_TOKEN}' ${GATEWAY}/_tollgate/v1`;
   console.log(`
 Tollgate serves ${GATEWAY}. Try, in another terminal:
 
@@ -86,18 +138,27 @@ curl -i -H 'X-Customer-Id: demo' -H 'X-Request-Id: order-1' -d 'bonjour' ${GATEW
 # a customer whose package is used up
 curl -i -H 'X-Customer-Id: demo-empty' ${GATEWAY}/translate/hello
 
-# the balance, the calls, and the audit of every balance
-${control}/customers/demo/balance
-${control}/customers/demo/calls
-${control}/audit
+# 1000 calls of a customer who bought 500: it is told at 300 left, 500 more are bought at 250 left, and no call is refused
+for i in $(seq 1000); do curl -s -o /dev/null -w '%{http_code}\\n' -H 'X-Customer-Id: demo-auto' ${GATEWAY}/translate/hello; done | sort | uniq -c
 
-The token is this demo's own: never use it elsewhere. Ctrl-C ends the demo.`);
+# what was told to whom, with each delivery, and what was bought
+${curl}'/events?customer_id=demo-auto'
+${curl}'/repurchases?customer_id=demo-auto'
+
+# the balance, the calls, and the audit of every balance
+${curl}/customers/demo/balance
+${curl}/customers/demo/calls
+${curl}/audit
+
+Alerts, orders and packages are shown below as the receiver gets them. The token is this demo's own: never use it elsewhere. Ctrl-C ends the demo.
+`);
 }
 
 async function main() {
   await checkPort();
   if (process.argv.includes("--check-port")) return;
-  const gateway = startGateway(await startBackend(9000));
+  const receiverPort = await startReceiver(9900, { secret: WEBHOOK_SECRET, told, ordered });
+  const gateway = startGateway(await startBackend(9000), receiverPort);
   let isOver = false;
   let isStopping = false;
   const stop = () => {
@@ -116,6 +177,7 @@ async function main() {
     await waitUntilReady(() => isOver);
     await provision();
     printLines();
+    await deliverLeftovers();
   } catch (error) {
     gateway.kill("SIGTERM");
     fail(error.message);
