@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{correction_id, fingerprint, package_id, parts, request_id};
-use crate::ledger::{Account, Command, Grant, Outcome, PackageChange, PackageKind, Refusal, Settlement};
+use super::{account, correction_id, fingerprint, order_rules, package_id, parts, request_id};
+use crate::ledger::{
+    Account, Command, Conclusion, FailureReason, Grant, Outcome, PackageChange, PackageKind, Refusal, Rules, Settlement,
+    Threshold,
+};
 use crate::quantity::Delta;
 
 /// The most commands in one sequence.
@@ -41,22 +44,41 @@ enum Action {
     Renew { call: u8, attempt: Attempt, lease_ms: i64 },
     Settle { call: u8, attempt: Attempt, charge: i64, status: u16 },
     Lose { call: u8, charge: bool },
-    Grant { package: u8, is_unmetered: bool, quantity: i64, starts_in_ms: Option<i64>, lasts_ms: Option<i64>, priority: i32 },
+    Grant(Granting),
     Freeze { package: u8 },
     Unfreeze { package: u8 },
     Release { package: u8 },
     Reschedule { package: u8, expires_in_ms: Option<Option<i64>>, priority: Option<i32> },
     Adjust { package: u8, correction: u8, quantity: i64 },
     Refund { call: u8, correction: u8, quantity: Option<i64> },
+    Look,
+    SetRules(Rules),
+    Conclude { order_back: u32, conclusion: Conclusion, package: Option<Granting> },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Granting {
+    package: u8,
+    is_unmetered: bool,
+    quantity: i64,
+    starts_in_ms: Option<i64>,
+    lasts_ms: Option<i64>,
+    priority: i32,
+    /// Which of the account's orders it credits, counted from the last one.
+    order_back: Option<u32>,
 }
 
 pub(super) fn sequence() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(), 1..=STEPS_MAX)
+    // Some are mostly about orders, which take many commands each.
+    prop_oneof![
+        1 => prop::collection::vec(step(2), 1..=STEPS_MAX),
+        1 => prop::collection::vec(step(15), 1..=STEPS_MAX),
+    ]
 }
 
 /// Decides a sequence on one account, unwatched: the account, the time at the end, and what was decided.
 pub(super) fn decided(steps: &[Step]) -> (Account, i64, Vec<Decided>) {
-    let mut account = Account::default();
+    let mut account = account();
     let mut now_ms = START_MS;
     let mut history = Vec::new();
     for step in steps {
@@ -68,16 +90,17 @@ pub(super) fn decided(steps: &[Step]) -> (Account, i64, Vec<Decided>) {
     (account, now_ms, history)
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step(order_weight: u32) -> impl Strategy<Value = Step> {
     let advance_ms = prop_oneof![4 => Just(0_i64), 5 => 0..=6_i64, 2 => 30..=90_i64, 1 => -20..=-1_i64];
-    (advance_ms, action()).prop_map(|(advance_ms, action)| Step { advance_ms, action })
+    let advance_ms = prop_oneof![30 => advance_ms, 1 => 900..=2_500_i64];
+    (advance_ms, action(order_weight)).prop_map(|(advance_ms, action)| Step { advance_ms, action })
 }
 
 fn attempt() -> impl Strategy<Value = Attempt> {
     prop_oneof![8 => Just(Attempt::Current), 1 => Just(Attempt::Before), 1 => Just(Attempt::After)]
 }
 
-fn action() -> impl Strategy<Value = Action> {
+fn action(order_weight: u32) -> impl Strategy<Value = Action> {
     let call = || 0..CALLS;
     let calls = prop_oneof![
         1 => (1..15_i64).prop_map(|hold| Action::Probe { hold }),
@@ -90,24 +113,14 @@ fn action() -> impl Strategy<Value = Action> {
         4 => (call(), 0..CORRECTIONS, prop::option::weighted(0.7, 0..=9_i64))
             .prop_map(|(call, correction, quantity)| Action::Refund { call, correction, quantity }),
     ];
-    prop_oneof![3 => calls, 1 => package_action()]
+    prop_oneof![9 => calls, 3 => package_action(), order_weight => order_action()]
 }
 
 fn package_action() -> impl Strategy<Value = Action> {
     let package = || 0..PACKAGES;
     let after_ms = || 20..=900_i64;
     prop_oneof![
-        6 => (
-            package(),
-            prop::bool::weighted(0.07),
-            prop_oneof![1 => Just(0_i64), 9 => 1..=40_i64],
-            prop::option::weighted(0.3, -60..=150_i64),
-            prop::option::weighted(0.6, -5..=900_i64),
-            -1..=1_i32,
-        ).prop_map(|(package, is_unmetered, quantity, starts_in_ms, lasts_ms, priority)| {
-            let quantity = if is_unmetered && quantity < 35 { 0 } else { quantity };
-            Action::Grant { package, is_unmetered, quantity, starts_in_ms, lasts_ms, priority }
-        }),
+        6 => granting(prop::option::weighted(0.2, 0..3_u32).boxed()).prop_map(Action::Grant),
         2 => package().prop_map(|package| Action::Freeze { package }),
         2 => package().prop_map(|package| Action::Unfreeze { package }),
         1 => package().prop_map(|package| Action::Release { package }),
@@ -116,6 +129,81 @@ fn package_action() -> impl Strategy<Value = Action> {
         4 => (package(), 0..CORRECTIONS, -12..=20_i64)
             .prop_map(|(package, correction, quantity)| Action::Adjust { package, correction, quantity }),
     ]
+}
+
+fn granting(order_back: BoxedStrategy<Option<u32>>) -> impl Strategy<Value = Granting> {
+    (
+        0..PACKAGES,
+        prop::bool::weighted(0.07),
+        prop_oneof![1 => Just(0_i64), 9 => 1..=40_i64],
+        prop::option::weighted(0.3, -60..=150_i64),
+        prop::option::weighted(0.6, -5..=900_i64),
+        -1..=1_i32,
+        order_back,
+    )
+        .prop_map(|(package, is_unmetered, quantity, starts_in_ms, lasts_ms, priority, order_back)| {
+            let quantity = if is_unmetered && quantity < 35 { 0 } else { quantity };
+            Granting { package, is_unmetered, quantity, starts_in_ms, lasts_ms, priority, order_back }
+        })
+}
+
+fn order_action() -> impl Strategy<Value = Action> {
+    let order_back = || prop_oneof![6 => Just(0_u32), 2 => 1..4_u32];
+    let conclusion = prop_oneof![
+        3 => Just(Conclusion::Pending),
+        4 => Just(Conclusion::Succeeded),
+        2 => Just(Conclusion::Failed(FailureReason::HookFailed)),
+        2 => prop::sample::select(vec![
+            FailureReason::SpecDelisted,
+            FailureReason::PriceChanged,
+            FailureReason::PurchaseRestricted,
+            FailureReason::ZeroPrice,
+            FailureReason::Timeout,
+            FailureReason::CapReached,
+        ])
+        .prop_map(Conclusion::Failed),
+    ];
+    prop_oneof![
+        1 => Just(Action::Look),
+        2 => rules().prop_map(Action::SetRules),
+        4 => (order_back(), conclusion).prop_map(|(order_back, conclusion)| Action::Conclude { order_back, conclusion, package: None }),
+        2 => (order_back(), granting(Just(Some(0)).boxed()), prop::bool::weighted(0.1)).prop_map(|(order_back, package, is_odd)| {
+            let package = Some(Granting { order_back: Some(if is_odd { order_back + 1 } else { order_back }), ..package });
+            let conclusion = if is_odd { Conclusion::Pending } else { Conclusion::Succeeded };
+            Action::Conclude { order_back, conclusion, package }
+        }),
+        1 => (order_back(), granting(Just(Some(0)).boxed())).prop_map(|(order_back, package)| {
+            Action::Grant(Granting { order_back: Some(order_back), ..package })
+        }),
+    ]
+}
+
+fn threshold() -> impl Strategy<Value = Threshold> {
+    // Few different ones, so that equal ones and equal heights meet.
+    prop_oneof![
+        3 => (0..=6_i64).prop_map(|fives| Threshold::Remaining(parts(5 * fives))),
+        1 => (0..=40_i64).prop_map(|level| Threshold::Remaining(parts(level))),
+        3 => (1..=4_i64).prop_map(|quarters| Threshold::Percent(parts(250_000 * quarters))),
+        1 => (0..=1_000_001_i64).prop_map(|percent| Threshold::Percent(parts(percent))),
+    ]
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    let alerts = prop::option::weighted(0.7, prop::collection::vec(threshold(), 0..6));
+    let repurchase = (
+        prop::bool::weighted(0.9),
+        prop_oneof![threshold(), Just(Threshold::Percent(parts(1_000_000)))],
+        1..=3_i64,
+        (0..=4_u32, prop::option::of(0..=8_i64), prop_oneof![1 => Just(0_i64), 6 => 1..=400_i64, 3 => 400..=5_000_i64]),
+        prop_oneof![Just(0_i64), 0..=60_i64],
+    )
+        .prop_map(|(enabled, trigger, price, (count, spend, period_ms), cooldown_ms)| {
+            let mut rule = order_rules(trigger, count, period_ms).repurchase.unwrap();
+            (rule.enabled, rule.cooldown_ms) = (enabled, cooldown_ms);
+            (rule.package.price, rule.cap.spend) = (parts(price), spend.map(parts));
+            rule
+        });
+    (alerts, prop::option::weighted(0.9, repurchase)).prop_map(|(alerts, repurchase)| Rules { alerts, repurchase })
 }
 
 impl Step {
@@ -164,7 +252,14 @@ impl Step {
                 quantity: Delta::from_parts(quantity).unwrap(),
                 reason,
             },
-            Action::Grant { .. } => self.grant(now_ms),
+            Action::Grant(granting) => Command::Grant(Box::new(granting.grant(account, now_ms))),
+            Action::Look => Command::Look,
+            Action::SetRules(rules) => Command::SetRules(Box::new(rules)),
+            Action::Conclude { order_back, conclusion, package } => Command::ConcludeOrder {
+                number: order_number(account, order_back),
+                conclusion,
+                package: package.map(|granting| Box::new(granting.grant(account, now_ms))),
+            },
             Action::Freeze { package } => change(package, PackageChange::Freeze),
             Action::Unfreeze { package } => change(package, PackageChange::Unfreeze),
             Action::Release { package } => change(package, PackageChange::Release),
@@ -174,12 +269,12 @@ impl Step {
             }
         }
     }
+}
 
-    fn grant(&self, now_ms: i64) -> Command {
-        let Action::Grant { package, is_unmetered, quantity, starts_in_ms, lasts_ms, priority } = self.action else {
-            panic!("not a grant");
-        };
-        Command::Grant(Box::new(Grant {
+impl Granting {
+    fn grant(self, account: &Account, now_ms: i64) -> Grant {
+        let Self { package, is_unmetered, quantity, starts_in_ms, lasts_ms, priority, order_back } = self;
+        Grant {
             package_id: package_id(package),
             kind: if is_unmetered { PackageKind::Unmetered } else { PackageKind::Prepaid },
             quantity: parts(quantity),
@@ -187,9 +282,14 @@ impl Step {
             expires_at_ms: lasts_ms.map(|ms| now_ms + starts_in_ms.unwrap_or(0) + ms),
             priority,
             order_id: None,
-            repurchase: None,
-        }))
+            repurchase: order_back.map(|order_back| order_number(account, order_back)),
+        }
     }
+}
+
+/// Zero, which is no order, where there are not as many.
+fn order_number(account: &Account, order_back: u32) -> u32 {
+    account.watch().order_count.saturating_sub(order_back)
 }
 
 fn change(package: u8, change: PackageChange) -> Command {

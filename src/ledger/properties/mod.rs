@@ -1,18 +1,26 @@
 //! The ledger's rules, checked: random command sequences against a reference written from the contract's words, and a few examples a reader learns from.
 //!
 //! [`commands`] makes the sequences, [`reference`] says in the most naive way what the contract wants, [`watched`] decides commands one by one and
-//! checks every rule after each, [`rows`] is a store as far as the ledger can tell. Quantities are small whole numbers of parts here: rules break
+//! checks every rule after each, [`watching`] says what alerts and orders must come of each, [`rows`] is a store as far as the ledger can tell. Quantities are small whole numbers of parts here: rules break
 //! where amounts meet, and small ones meet often.
 
 mod commands;
 mod examples;
+mod order_examples;
 mod reference;
 mod rows;
 mod sequences;
+mod watch_examples;
 mod watched;
+mod watching;
+
+use std::sync::Arc;
 
 use crate::ids::{CorrectionId, PackageId, RequestId};
-use crate::ledger::{Account, Call, Command, Fingerprint, Grant, Package, PackageKind, Settlement};
+use crate::ledger::{
+    Account, Call, Cap, Command, Fingerprint, Grant, Package, PackageKind, Purchase, RepurchaseRule, Rules, Settlement, Terms,
+    Threshold,
+};
 use crate::quantity::Quantity;
 
 fn parts(number: i64) -> Quantity {
@@ -48,6 +56,32 @@ fn prepaid(package: u8, quantity: i64) -> Grant {
     }
 }
 
+/// How long an order may stay without its outcome.
+const TIMEOUT_MS: i64 = 200;
+
+fn terms() -> Arc<Terms> {
+    Arc::new(Terms {
+        unit: "call".to_owned(),
+        alerts: vec![Threshold::Percent(parts(500_000)), Threshold::Remaining(parts(5))],
+        repurchase_timeout_ms: Some(TIMEOUT_MS),
+    })
+}
+
+/// An account without packages, whose product has terms.
+fn account() -> Account {
+    let mut account = Account::default();
+    account.put_terms(terms());
+    account
+}
+
+/// A rule without cooldown that buys 10 parts for 3.
+fn order_rules(trigger: Threshold, count: u32, period_ms: i64) -> Rules {
+    let package = Purchase { spec_id: "ten".to_owned(), quantity: parts(10), price: parts(3), currency: "CNY".to_owned() };
+    let cap = Cap { count, spend: None, period_ms };
+    let rule = RepurchaseRule { enabled: true, trigger, package, cap, cooldown_ms: 0 };
+    Rules { alerts: None, repurchase: Some(rule) }
+}
+
 /// A hold whose lease ends at 100 ms, replayed once at most.
 fn admit(call: u8, hold: i64) -> Command {
     Command::Admit {
@@ -74,6 +108,8 @@ fn assert_same(left: &Account, right: &Account, what: &str) {
     assert_eq!(left.packages, right.packages, "{what}");
     assert_eq!(left.calls, right.calls, "{what}");
     assert_eq!(left.corrections, right.corrections, "{what}");
+    assert_eq!(left.orders, right.orders, "{what}");
+    assert_eq!(left.watch, right.watch, "{what}");
     assert_eq!((left.overrun, left.entry_count), (right.overrun, right.entry_count), "{what}");
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::commands::Decided;
+use super::{account, terms};
 use crate::ids::RequestId;
 use crate::ledger::{
-    Account, Call, Changes, Command, Correction, CorrectionKey, CorrectionTarget, Entry, Event, Outcome, Package, Refusal,
-    Settlement,
+    Account, Call, Changes, Command, Correction, CorrectionKey, CorrectionTarget, Entry, Event, Order, Outcome, Package, Refusal,
+    Settlement, Watch,
 };
 use crate::quantity::Quantity;
 
@@ -18,6 +19,8 @@ pub(super) struct Rows {
     corrections: BTreeMap<CorrectionKey, Correction>,
     entries: Vec<Entry>,
     events: Vec<Event>,
+    orders: BTreeMap<u32, Order>,
+    watch: Watch,
     overrun: Quantity,
 }
 
@@ -25,7 +28,7 @@ impl Rows {
     /// Decides commands in batches of these sizes, over and over, keeping the account in memory and writing after each batch.
     pub(super) fn in_batches(history: &[Decided], sizes: &[usize]) -> (Self, Vec<Result<Outcome, Refusal>>) {
         let mut rows = Self::default();
-        let mut account = Account::default();
+        let mut account = account();
         let mut answers = Vec::new();
         let mut rest = history;
         for size in sizes.iter().cycle() {
@@ -53,6 +56,10 @@ impl Rows {
             // As a query gives them: in no order that means anything.
             let packages = rows.packages.values().rev().cloned().collect();
             let mut account = Account::load(packages, rows.overrun, rows.entries.len() as u64);
+            account.put_terms(terms());
+            account.put_watch(rows.watch.clone());
+            let in_flight = rows.watch.order_in_flight.map(|number| rows.orders[&number].clone());
+            in_flight.into_iter().for_each(|order| account.put_order(order));
             rows.put_in(&mut account, command);
             answers.push(account.decide(command, *now_ms));
             let changes = account.take_changes();
@@ -71,6 +78,11 @@ impl Rows {
         }
         if let Some(correction) = correction.and_then(|key| self.corrections.get(&key)) {
             account.put_correction(correction.clone());
+        }
+        if let Some(order) = named_order(command).and_then(|number| self.orders.get(&number)) {
+            if account.order(order.number).is_none() {
+                account.put_order(order.clone());
+            }
         }
     }
 
@@ -96,10 +108,34 @@ impl Rows {
             let known = self.corrections.insert(correction.key.clone(), correction);
             assert_eq!(known, None, "a correction is made once");
         }
+        for number in &changes.orders {
+            self.orders.insert(*number, account.order(*number).unwrap().clone());
+        }
+        if changes.watch {
+            self.watch = account.watch().clone();
+        }
         self.entries.extend(changes.entries);
         self.events.extend(changes.events);
         self.overrun = account.overrun();
         assert_eq!(self.entries.len() as u64, account.entry_count());
+        assert!(self.packages.values().eq(by_number(account)), "what changed of packages was not named");
+        assert_eq!(self.watch, *account.watch(), "what changed of the watch was not named");
+        assert_eq!(self.events.len() as u64, self.watch.event_count);
+        assert!((1..).zip(&self.events).all(|(number, event)| event.number == number));
+    }
+}
+
+fn by_number(account: &Account) -> impl Iterator<Item = &Package> {
+    let by_number: BTreeMap<u32, &Package> = account.packages().iter().map(|package| (package.number, package)).collect();
+    by_number.into_values()
+}
+
+/// The order that a command names.
+fn named_order(command: &Command) -> Option<u32> {
+    match command {
+        Command::ConcludeOrder { number, .. } => Some(*number),
+        Command::Grant(grant) => grant.repurchase,
+        _ => None,
     }
 }
 

@@ -10,7 +10,7 @@ use super::commands::{decided, sequence};
 use super::rows::Rows;
 use super::watched::Watched;
 use super::{admit, assert_same, package_numbered, parts, prepaid, reference, request_id};
-use crate::ledger::{Account, CallState, Command, EntryKind, Package, PackageKind, Refusal, Settlement, Standing};
+use crate::ledger::{Account, CallState, Command, EntryKind, EventDetail, Package, PackageKind, Refusal, Settlement, Standing};
 use crate::quantity::Quantity;
 
 fn config(cases: u32) -> ProptestConfig {
@@ -33,7 +33,9 @@ proptest! {
     /// reference's, refusals and repeats change nothing, and a call is charged once.
     #[test]
     fn every_rule_holds_after_every_command(steps in sequence()) {
-        Watched::run(&steps).check_late_repeats();
+        let mut watched = Watched::run(&steps);
+        watched.check_late_repeats();
+        watched.check_credits();
     }
 
     #[test]
@@ -100,6 +102,8 @@ proptest! {
         prop_assume!(uncovered > Quantity::ZERO);
         let expected = Err(reference::refusal(&packages, parts(hold), 50));
         let mut account = Account::load(packages, Quantity::ZERO, 0);
+        account.decide(&Command::Look, 50).unwrap();
+        account.take_changes();
         let before = account.clone();
         prop_assert_eq!(account.decide(&Command::Probe { request_id: request_id(200), hold: parts(hold) }, 50), expected.clone());
         prop_assert_eq!(account.decide(&admit(0, hold), 50), expected);
@@ -127,14 +131,21 @@ fn any_package() -> impl Strategy<Value = Package> {
 
 /// The properties above say nothing about what no sequence reaches.
 #[test]
-fn the_sequences_reach_every_kind_of_entry_and_every_refusal() {
+fn the_sequences_reach_every_kind_of_entry_and_event_every_refusal_and_every_failure() {
     let mut runner = TestRunner::deterministic();
     let mut kinds = BTreeSet::new();
     let mut answers = BTreeSet::new();
-    for _ in 0..40 {
+    let mut events = BTreeSet::new();
+    let mut reasons = BTreeSet::new();
+    for _ in 0..60 {
         let steps = sequence().new_tree(&mut runner).unwrap().current();
         let watched = Watched::run(&steps);
         kinds.extend(watched.kinds().iter().copied());
+        events.extend(watched.events.iter().map(|event| event.kind.as_str()));
+        reasons.extend(watched.events.iter().filter_map(|event| match event.detail {
+            EventDetail::Order { reason, .. } => reason.map(|reason| format!("{reason:?}")),
+            _ => None,
+        }));
         answers.extend(watched.history.iter().map(|(_, _, answer)| name_of(answer)));
     }
     // A lost hold is charged what it had reserved, so no overrun is ever corrected.
@@ -142,9 +153,23 @@ fn the_sequences_reach_every_kind_of_entry_and_every_refusal() {
     assert_eq!(kinds, expected);
     let refusals =
         ["Exhausted", "Expired", "Frozen", "NoPackage", "InFlight", "Replayed", "Reused", "NotFound", "Conflict", "Invalid"];
-    let outcomes = ["Admissible", "Admitted", "Renewed", "Settled", "AlreadyEnded", "Granted", "Package", "Call"];
+    let outcomes = [
+        "Admissible",
+        "Admitted",
+        "Renewed",
+        "Settled",
+        "AlreadyEnded",
+        "Granted",
+        "Package",
+        "Call",
+        "Looked",
+        "RulesSet",
+        "Order",
+    ];
     let expected: BTreeSet<String> = refusals.iter().chain(&outcomes).map(ToString::to_string).collect();
     assert_eq!(answers, expected);
+    assert_eq!(events.len(), 14, "{events:?}");
+    assert_eq!(reasons.len(), 7, "{reasons:?}");
 }
 
 fn name_of<T: std::fmt::Debug, E: std::fmt::Debug>(answer: &Result<T, E>) -> String {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::commands::{Decided, START_MS, Step};
-use super::{assert_same, parts, reference};
+use super::watching::{Decision, Watching};
+use super::{account, assert_same, parts, reference, terms, watching};
 use crate::ids::RequestId;
 use crate::ledger::{
-    Account, Admission, Call, CallState, Command, EntryKind, Grant, Leg, Outcome, Package, PackageChange, PackageKind, Refusal,
-    Settlement, Standing,
+    Account, Admission, Call, CallState, Command, Conclusion, Entry, EntryKind, Event, Grant, Leg, OrderState, Outcome, Package,
+    PackageChange, PackageKind, Refusal, Settlement, Standing,
 };
 use crate::quantity::Quantity;
 
@@ -26,17 +27,25 @@ struct Sums {
     kinds: BTreeSet<EntryKind>,
 }
 
-#[derive(Default)]
 pub(super) struct Watched {
     account: Account,
     now_ms: i64,
     pub(super) history: Vec<Decided>,
+    pub(super) events: Vec<Event>,
     sums: Sums,
+    watching: Watching,
 }
 
 impl Watched {
     pub(super) fn run(steps: &[Step]) -> Self {
-        let mut watched = Self { now_ms: START_MS, ..Self::default() };
+        let mut watched = Self {
+            account: account(),
+            now_ms: START_MS,
+            history: Vec::new(),
+            events: Vec::new(),
+            sums: Sums::default(),
+            watching: Watching::new(terms()),
+        };
         for step in steps {
             watched.now_ms += step.advance_ms;
             let command = step.command(&watched.account, watched.now_ms);
@@ -51,38 +60,89 @@ impl Watched {
 
     pub(super) fn decide(&mut self, command: &Command) {
         let before = self.account.clone();
+        let mut looked = before.clone();
+        looked.decide(&Command::Look, self.now_ms).unwrap();
         let result = self.account.decide(command, self.now_ms);
-        let what = format!("{command:?} -> {result:?}");
+        let what = format!("{command:?} -> {result:?} at {}", self.now_ms);
         match &result {
             Err(_) => {
-                assert_same(&before, &self.account, &what);
-                assert!(!self.account.has_changes(), "{what}: a refusal changed something");
+                assert_same(&looked, &self.account, &what);
+                assert_eq!(looked.changes, self.account.changes, "{what}: a refusal changed something");
             }
             Ok(_) => self.check_repeat(command, &what),
         }
-        self.check_answer(&before, command, &result, &what);
-        self.take_entries(&what);
+        looked.take_changes();
+        self.check_answer(&looked, command, &result, &what);
+        let changes = self.account.take_changes();
+        let entries = &changes.entries;
+        let decision = Decision { before: &before, after: &self.account, command, result: &result, entries, now_ms: self.now_ms };
+        let expected = self.watching.follow(&decision);
+        self.check_events(changes.events, expected, &what);
+        self.watching.check(&self.account, self.now_ms, &what);
+        self.take_entries(&changes.entries, &what);
         self.check_balance(&what);
         self.check_calls(&what);
+        self.check_due(&what);
         self.history.push((command.clone(), self.now_ms, result));
     }
 
-    /// Everything but an admission (which a replay counts) changes nothing when it is decided again, now or much later.
+    fn check_events(&mut self, events: Vec<Event>, expected: Vec<Event>, what: &str) {
+        let expected = (self.events.len() as u64 + 1..).zip(expected).map(|(number, event)| Event { number, ..event });
+        assert_eq!(events, expected.collect::<Vec<_>>(), "{what}");
+        self.events.extend(events);
+    }
+
+    /// Until it is due, looking finds nothing; when it is due, it does.
+    fn check_due(&self, what: &str) {
+        let due_at_ms = self.account.watch().due_at_ms;
+        let mut early = self.account.clone();
+        early.decide(&Command::Look, due_at_ms.map_or(self.now_ms + 100_000, |at| at - 1)).unwrap();
+        assert!(!early.has_changes(), "{what}: there was something to be found before {due_at_ms:?}");
+        assert!(due_at_ms.is_none_or(|at| at > self.now_ms), "{what}: still due at {due_at_ms:?}");
+    }
+
+    /// Everything but an admission (which a replay counts) changes nothing when it is decided again, now or much later, but what the time does.
     fn check_repeat(&self, command: &Command, what: &str) {
         if matches!(command, Command::Admit { .. }) {
             return;
         }
-        let mut again = self.account.clone();
-        again.take_changes();
-        // Another time may be the end of another lease, or of a package.
-        let depends_on_time = matches!(command, Command::LoseHold { .. } | Command::Probe { .. });
+        // Another time may be the end of another lease, or of a package; and rules that are written again forgive what failed since.
+        let depends_on_time = matches!(command, Command::LoseHold { .. } | Command::Probe { .. } | Command::SetRules(_));
         let later_ms = self.now_ms + if depends_on_time { 0 } else { 7 };
+        let mut looked = self.account.clone();
+        looked.decide(&Command::Look, later_ms).unwrap();
+        looked.take_changes();
         // A renewal that repeats writes the same lease again; it may write nothing else.
+        let mut again = looked.clone();
         again.decide(command, later_ms).unwrap_or_else(|refusal| panic!("{what}: refused when repeated: {refusal:?}"));
-        assert_same(&self.account, &again, &format!("{what}: repeated"));
+        assert_same(&looked, &again, &format!("{what}: repeated"));
         if !matches!(command, Command::Renew { .. }) {
-            assert!(!again.has_changes(), "{what}: repeated, it has something to write");
+            assert!(!again.has_changes(), "{what}: repeated, it has something to write: {:?}", again.changes);
         }
+    }
+
+    /// Packages that were bought and orders that were credited are the same, one by one.
+    pub(super) fn check_credits(&self) {
+        let credited = self.watching.orders.iter().filter_map(|order| Some((order.package_number?, order.number)));
+        let credited: BTreeMap<u32, u32> = credited.collect();
+        let bought: BTreeMap<u32, u32> = self
+            .account
+            .packages()
+            .iter()
+            .filter_map(|package| {
+                let grants = self.history.iter().filter_map(|(command, _, result)| match (command, result) {
+                    (Command::Grant(grant), Ok(_)) | (Command::ConcludeOrder { package: Some(grant), .. }, Ok(_)) => Some(grant),
+                    _ => None,
+                });
+                let grant = grants.into_iter().find(|grant| grant.package_id == package.id).expect("a package was granted");
+                Some((package.number, grant.repurchase?))
+            })
+            .collect();
+        assert_eq!(bought, credited);
+        let orders_credited: BTreeSet<u32> = credited.values().copied().collect();
+        assert_eq!(orders_credited.len(), bought.len(), "an order is credited once");
+        let is_succeeded = |number: &u32| self.account.order(*number).unwrap().state == OrderState::Succeeded;
+        assert!(orders_credited.iter().all(is_succeeded), "what is credited has succeeded");
     }
 
     /// Settles, grants and corrections that arrive once more at the end, however much happened since, change nothing.
@@ -91,6 +151,7 @@ impl Watched {
             let is_repeatable = match command {
                 Command::Settle(_) => *result == Ok(Outcome::Settled),
                 Command::Grant(_) | Command::Adjust { .. } | Command::Refund { .. } => result.is_ok(),
+                Command::ConcludeOrder { conclusion, .. } => *conclusion == Conclusion::Succeeded && result.is_ok(),
                 _ => false,
             };
             if is_repeatable {
@@ -151,7 +212,17 @@ impl Watched {
                 let expected = Call { lease_ends_ms, ..known.clone() };
                 assert_eq!(self.account.call(request_id), Some(&expected), "{what}");
             }
-            Command::Grant(grant) => self.check_grant(grant, result, what),
+            Command::Grant(grant) => self.check_grant(before, grant, result, what),
+            Command::ConcludeOrder { number, conclusion, package: None } => {
+                let expected = watching::conclusion(before.order(*number), *conclusion);
+                let name = |refusal: &Refusal| format!("{refusal:?}").chars().take_while(char::is_ascii_alphanumeric).collect();
+                let answer: Result<(), String> = result.as_ref().map(|_| ()).map_err(name);
+                assert_eq!(answer, expected.map_err(str::to_owned), "{what}");
+            }
+            Command::ConcludeOrder { number, conclusion, package: Some(grant) } => {
+                let is_possible = *conclusion == Conclusion::Succeeded && grant.repurchase == Some(*number);
+                assert!(is_possible || result.is_err(), "{what}");
+            }
             Command::Change { package_id, change } => {
                 let known = before.packages().iter().find(|package| package.id == *package_id);
                 self.check_change(known, *change, result, what);
@@ -160,13 +231,21 @@ impl Watched {
         }
     }
 
-    fn check_grant(&self, grant: &Grant, result: &Result<Outcome, Refusal>, what: &str) {
+    fn check_grant(&self, before: &Account, grant: &Grant, result: &Result<Outcome, Refusal>, what: &str) {
         let granted = self.history.iter().find_map(|(command, _, result)| match (command, result) {
-            (Command::Grant(known), Ok(_)) if known.package_id == grant.package_id => Some(&**known),
+            (Command::Grant(known) | Command::ConcludeOrder { package: Some(known), .. }, Ok(_))
+                if known.package_id == grant.package_id =>
+            {
+                Some(&**known)
+            }
             _ => None,
         });
         let is_other = granted.is_some_and(|known| known != grant);
-        assert_eq!(matches!(result, Err(Refusal::Conflict(_))), is_other, "{what}");
+        let order = grant.repurchase.map(|number| before.order(number));
+        let is_second = granted.is_none() && order.flatten().is_some_and(|order| order.package_number.is_some());
+        let is_of_no_order = granted.is_none() && order == Some(None);
+        assert_eq!(matches!(result, Err(Refusal::Conflict(_))), is_other || is_second, "{what}");
+        assert_eq!(*result == Err(Refusal::NotFound), is_of_no_order, "{what}");
         assert_eq!(matches!(result, Ok(Outcome::Package(_))), granted.is_some() && !is_other, "{what}");
     }
 
@@ -192,7 +271,9 @@ impl Watched {
             Err(refusal) => assert!(never_starts && matches!(refusal, Refusal::Invalid(_)), "{what}"),
             Ok(_) => {
                 assert!(!is_gone, "{what}: a released package is released for ever");
-                assert_eq!(self.account.package(known.number), Some(&expected), "{what}");
+                let package = self.account.package(known.number).unwrap();
+                expected.phase = package.phase;
+                assert_eq!(*package, expected, "{what}");
             }
         }
     }
@@ -218,8 +299,8 @@ impl Watched {
         }
     }
 
-    fn take_entries(&mut self, what: &str) {
-        for entry in self.account.take_changes().entries {
+    fn take_entries(&mut self, entries: &[Entry], what: &str) {
+        for entry in entries {
             self.sums.seq += 1;
             assert_eq!(entry.seq, self.sums.seq, "{what}: a gap");
             assert_eq!(entry.at_ms, self.now_ms, "{what}");
@@ -229,7 +310,7 @@ impl Watched {
             let package = self.sums.packages.entry(entry.package_number).or_default();
             *package = [package[0] + granted, package[1] + held, package[2] + used];
             self.sums.overrun += overrun;
-            let Some(request_id) = entry.request_id else { continue };
+            let Some(request_id) = entry.request_id.clone() else { continue };
             let moved = match entry.kind {
                 EntryKind::Refund => self.sums.refunds.entry(request_id.clone()),
                 _ => self.sums.charges.entry(request_id.clone()),
