@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use spin_sdk::wasip3;
 
+use super::courier;
 use super::instance::{Instance, elapsed_us, monotonic_ns, now_ms, sleep_ms};
 use super::log;
 use crate::book::metrics::Step;
@@ -100,6 +101,9 @@ async fn look_after(instance: &'static Instance) {
         }
         renew(instance).await;
         upkeep(instance).await;
+        if instance.book.take_events_written() {
+            courier::start(instance);
+        }
         let has_given_up = failures > FLUSH_FAILURES_MAX;
         let has_unwritten = instance.book.deferred_count() > 0 || instance.book.has_unwritten_counts();
         if instance.leases.live.borrow().is_empty() && (has_given_up || !has_unwritten) {
@@ -153,4 +157,5 @@ async fn upkeep(instance: &'static Instance) {
     if let Err(error) = control::upkeep(&instance.book, &instance.config, now, UPKEEP_ITEMS_MAX).await {
         log::line(format!("what is due cannot be done: {error}"));
     }
+    courier::start_if_due(instance);
 }

@@ -80,7 +80,8 @@ pub(super) async fn read_whole(request: Request, length_max: u64, idle_timeout_m
     within(read_chunks(Incoming::of(request), length_max, idle_timeout_ms), time_max_ms).await.unwrap_or(Err(BodyError::Idle))
 }
 
-async fn read_chunks(mut incoming: Incoming, length_max: u64, idle_timeout_ms: i64) -> Result<Vec<u8>, BodyError> {
+/// Reads a body to its end, however slowly it comes.
+pub(super) async fn read_chunks(mut incoming: Incoming, length_max: u64, idle_timeout_ms: i64) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     let mut buffer = Vec::with_capacity(4096);
     while let Some(mut chunk) = incoming.next(buffer, idle_timeout_ms).await? {

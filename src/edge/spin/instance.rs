@@ -23,6 +23,7 @@ pub(super) struct Instance {
     pub(super) book: Book<Sqlite>,
     pub(super) leases: super::background::Leases,
     pub(super) is_looked_after: Cell<bool>,
+    pub(super) is_courier_running: Cell<bool>,
     pub(super) upkeep_due_ns: Cell<u64>,
 }
 
@@ -71,6 +72,7 @@ impl Instance {
             book: Book::new(database, terms),
             leases: super::background::Leases::default(),
             is_looked_after: Cell::new(false),
+            is_courier_running: Cell::new(false),
             upkeep_due_ns: Cell::new(0),
         }));
         INSTANCE.with(|cell| {

@@ -8,6 +8,7 @@
 mod background;
 mod body;
 mod call;
+mod courier;
 mod forward;
 mod instance;
 mod log;
@@ -68,7 +69,7 @@ async fn control_request(instance: &'static Instance, request: Request, head: &H
         control::Request { method: &head.method, path: &head.path, query: head.query.as_deref(), authorization, body: &body };
     // What this instance knows to have ended is shown as ended. Where it cannot be written now, the ledger as it is is shown.
     let _ = instance.book.flush_deferred(instance::now_ms());
-    let response = control::handle(&instance.book, &instance.config, &asked, instance::now_ms()).await;
+    let response = control::handle(&instance.book, &instance.config, &courier::SpinOutside, &asked, instance::now_ms()).await;
     background::start(instance);
     if let Some(line) = &response.log {
         log::line(line.to_owned());
