@@ -2,7 +2,9 @@
 -- that each of those runs through fewer statements. A notice comes after the operation that checks its account's version, in one transaction with it.
 CREATE TRIGGER apply_notice INSTEAD OF INSERT ON notices BEGIN
     -- 1: what an account remembers.
-    UPDATE accounts SET due_at_ms = NEW.at_ms, watch = NEW.detail WHERE NEW.op = 1 AND account_id = NEW.account_id;
+    UPDATE accounts SET due_at_ms = NEW.at_ms WHERE NEW.op = 1 AND account_id = NEW.account_id;
+    INSERT INTO watches SELECT NEW.account_id, NEW.detail WHERE NEW.op = 1
+    ON CONFLICT (account_id) DO UPDATE SET watch = excluded.watch;
 
     -- 2: an event.
     INSERT INTO events (event_id, account_id, type, at_ms, data)

@@ -44,7 +44,7 @@ impl LoadRequest {
 
 // The arrays of packages, calls, corrections and orders are JSON, so that one statement brings everything.
 const LOAD: &str = "
-SELECT a.customer_id, a.product_id, a.account_id, a.version, a.entry_count, a.overrun, a.watch,
+SELECT a.customer_id, a.product_id, a.account_id, a.version, a.entry_count, a.overrun, r.watch,
     (SELECT json_group_array(json_array(number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority,
             created_at_ms, order_id, standing, phase, grant_digest))
         FROM packages WHERE account_id = a.account_id),
@@ -56,9 +56,10 @@ SELECT a.customer_id, a.product_id, a.account_id, a.version, a.entry_count, a.ov
             AND x.correction_id = w.value ->> 2),
     (SELECT json_group_array(json(detail)) FROM repurchases
         WHERE account_id = a.account_id
-            AND number IN (SELECT value FROM json_each(k.value, '$[4]') UNION ALL SELECT a.watch ->> '$.order_in_flight'))
+            AND number IN (SELECT value FROM json_each(k.value, '$[4]') UNION ALL SELECT r.watch ->> '$.order_in_flight'))
 FROM json_each(?1) AS k
-JOIN accounts AS a ON a.customer_id = k.value ->> 0 AND a.product_id = k.value ->> 1";
+JOIN accounts AS a ON a.customer_id = k.value ->> 0 AND a.product_id = k.value ->> 1
+LEFT JOIN watches AS r ON r.account_id = a.account_id";
 
 /// Loads accounts. One that was never granted a package is not in the answer.
 ///
@@ -132,7 +133,7 @@ fn read_stored(row: &[Value]) -> Option<Result<Stored, StoreError>> {
     Some(Ok(Stored { key, account_id: account_id.integer()?, version: version.integer()?, account }))
 }
 
-/// What an account remembers; nothing where its column is null.
+/// What an account remembers; nothing where it has no row.
 pub(super) fn read_watch(column: &Value) -> Option<Watch> {
     match column {
         Value::Null => Some(Watch::default()),

@@ -6,8 +6,8 @@ use crate::config::Durability;
 
 /// Statements that bring the schema from the version of their place to the next. Never edited once released; appended to.
 const MIGRATIONS: [&[&str]; 1] = [&[
-    // One customer's packages of one product. `version` goes up with every commit that touches the account. `watch` is JSON of what the account
-    // remembers beside its rows, null where that is nothing; `due_at_ms` is its moment of the next look, for the index.
+    // One customer's packages of one product. `version` goes up with every commit that touches the account. `due_at_ms` is when the clock alone changes
+    // something of it.
     "CREATE TABLE accounts (
         account_id INTEGER PRIMARY KEY,
         customer_id TEXT NOT NULL,
@@ -19,11 +19,12 @@ const MIGRATIONS: [&[&str]; 1] = [&[
         folded_seq INTEGER NOT NULL DEFAULT 0,
         unfolded_since_ms INTEGER NOT NULL,
         due_at_ms INTEGER,
-        watch TEXT,
         UNIQUE (customer_id, product_id)
     ) STRICT",
     "CREATE INDEX accounts_unfolded ON accounts (unfolded_since_ms)",
     "CREATE INDEX accounts_due ON accounts (due_at_ms) WHERE due_at_ms IS NOT NULL",
+    // What an account remembers beside its rows, as JSON; no row where that is nothing. Apart from the account, whose row every call writes.
+    "CREATE TABLE watches (account_id INTEGER PRIMARY KEY, watch TEXT NOT NULL) STRICT",
     // Quantities are in 1/10000 units everywhere.
     "CREATE TABLE packages (
         account_id INTEGER NOT NULL REFERENCES accounts,

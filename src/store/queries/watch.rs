@@ -28,10 +28,10 @@ pub fn due_accounts(database: &impl Database, now_ms: i64, limit: usize) -> Resu
 /// # Errors
 /// As [`due_accounts`].
 pub fn watch(database: &impl Database, key: &AccountKey) -> Result<Option<(Watch, Vec<Order>)>, StoreError> {
-    let statement = "SELECT a.watch, (SELECT json_group_array(json(detail)) FROM (
+    let statement = "SELECT w.watch, (SELECT json_group_array(json(detail)) FROM (
             SELECT detail FROM repurchases WHERE account_id = a.account_id
-                AND number IN (a.watch ->> '$.order_in_flight', a.watch ->> '$.order_count') ORDER BY number))
-        FROM accounts AS a WHERE a.customer_id = ?1 AND a.product_id = ?2";
+                AND number IN (w.watch ->> '$.order_in_flight', w.watch ->> '$.order_count') ORDER BY number))
+        FROM accounts AS a LEFT JOIN watches AS w USING (account_id) WHERE a.customer_id = ?1 AND a.product_id = ?2";
     let rows = database.execute(statement, &[key.customer_id.as_str().into(), key.product_id.as_str().into()])?;
     let Some(row) = rows.first() else { return Ok(None) };
     let [watch, orders] = row.as_slice() else { return Err(StoreError::unreadable("account")) };
