@@ -52,7 +52,7 @@ SELECT a.customer_id, a.product_id, a.account_id, a.version, a.entry_count, a.ov
         FROM calls WHERE account_id = a.account_id AND request_id IN (SELECT value FROM json_each(k.value, '$[2]'))),
     (SELECT json_group_array(json_array(x.target_kind, x.target, x.correction_id, x.quantity, x.reason, x.at_ms))
         FROM json_each(k.value, '$[3]') AS w
-        JOIN corrections AS x ON x.account_id = a.account_id AND x.target_kind = w.value ->> 0 AND x.target = w.value ->> 1
+        CROSS JOIN corrections AS x ON x.account_id = a.account_id AND x.target_kind = w.value ->> 0 AND x.target = w.value ->> 1
             AND x.correction_id = w.value ->> 2),
     (SELECT json_group_array(json(detail)) FROM repurchases
         WHERE account_id = a.account_id
