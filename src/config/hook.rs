@@ -24,7 +24,7 @@ const EVENTS_MAX: usize = 32;
 const SECRET_PREFIX: &str = "whsec_";
 
 /// Every type of event.
-const EVENT_TYPES: [&str; 14] = [
+pub(crate) const EVENT_TYPES: [&str; 14] = [
     EventKind::PackageGranted.as_str(),
     EventKind::PackageExhausted.as_str(),
     EventKind::PackageExpired.as_str(),

@@ -22,9 +22,11 @@ mod units;
 use toml::Table;
 
 pub use error::ConfigError;
+pub(crate) use hook::EVENT_TYPES;
 pub use hook::{EventFilter, HookUrl, RepurchaseHook, SigningSecret, Webhook};
 pub use secret_names::secret_names;
 pub use types::{Backend, ChargeWhen, Config, Durability, Gateway, LostHold, Meter, MissingRequestId, Product, Route};
+pub(crate) use units::{DURATION_ACCEPTED, duration_ms};
 
 use secrets::Secrets;
 use section::{Keys, Section};

@@ -1,7 +1,7 @@
 //! Durations and sizes as people write them: `"30s"`, `"1 MiB"`.
 
 /// What a duration looks like, for refusals.
-pub(super) const DURATION_ACCEPTED: &str = "a duration such as \"250ms\", \"30s\", \"15m\", \"24h\" or \"30d\"";
+pub(crate) const DURATION_ACCEPTED: &str = "a duration such as \"250ms\", \"30s\", \"15m\", \"24h\" or \"30d\"";
 
 /// What a size looks like, for refusals.
 pub(super) const SIZE_ACCEPTED: &str = "a size such as \"1 MiB\" or \"64 KiB\", or a number of bytes";
@@ -13,7 +13,7 @@ const DURATION_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000)
 const SIZE_UNITS: [(&str, u64); 6] = [("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 /// A duration in milliseconds.
-pub(super) fn duration_ms(text: &str) -> Option<i64> {
+pub(crate) fn duration_ms(text: &str) -> Option<i64> {
     let (number, unit) = split(text)?;
     i64::try_from(scaled(number, unit, &DURATION_UNITS)?).ok()
 }

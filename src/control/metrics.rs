@@ -4,9 +4,13 @@ use std::fmt::Write;
 
 use super::failure::Failure;
 use super::query::Query;
+use super::webhooks::webhook_endpoint;
 use super::{Context, Response};
 use crate::book::metrics::BUCKETS;
+use crate::config::Config;
 use crate::store::Database;
+use crate::store::outbox::{Endpoint, EndpointKind};
+use crate::store::queries::{self, EndpointState};
 use crate::store::reports::{Counters, counters};
 
 /// The text exposition format.
@@ -36,8 +40,51 @@ const FAMILIES: [(&str, Shown, &str); 6] = [
 
 pub(super) fn page<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> Result<Response, Failure> {
     query.read(&[])?;
-    let counters = counters(context.database(), context.now_ms)?;
-    Ok(Response::ok(CONTENT_TYPE, write(&counters)))
+    let database = context.database();
+    let mut text = write(&counters(database, context.now_ms)?);
+    let named = named_endpoints(context.config);
+    let endpoints: Vec<Endpoint<'_>> = named.iter().map(|(_, endpoint)| *endpoint).collect();
+    let states = queries::endpoint_states(database, &endpoints)?;
+    write_endpoints(&mut text, &named.iter().map(|(name, _)| name.as_str()).zip(&states).collect::<Vec<_>>(), context.now_ms);
+    write_outbox(&mut text, &queries::outbox(database)?);
+    Ok(Response::ok(CONTENT_TYPE, text))
+}
+
+/// The endpoints of the configuration with the label that the metrics give them: their number, since a URL may be a secret.
+fn named_endpoints(config: &Config) -> Vec<(String, Endpoint<'_>)> {
+    let mut named: Vec<_> = (1..).zip(&config.webhooks).map(|(n, webhook)| (n.to_string(), webhook_endpoint(webhook))).collect();
+    let hook = config.repurchase.as_ref();
+    named.extend(hook.map(|hook| ("repurchase".to_owned(), Endpoint { kind: EndpointKind::Order, url: hook.url.as_str() })));
+    named
+}
+
+fn write_endpoints(text: &mut String, endpoints: &[(&str, &EndpointState)], now_ms: i64) {
+    let oldest_s = |state: &EndpointState| state.oldest_waiting_ms.map_or(0, |at_ms| now_ms.saturating_sub(at_ms).max(0) / 1000);
+    let families: [(&str, &str, &dyn Fn(&EndpointState) -> String); 4] = [
+        ("tollgate_deliveries_waiting", "Deliveries that wait for an endpoint.", &|state| state.waiting.to_string()),
+        ("tollgate_deliveries_oldest_seconds", "Age of the oldest event that waits for an endpoint.", &|state| {
+            oldest_s(state).to_string()
+        }),
+        ("tollgate_deliveries_dead", "Deliveries to an endpoint that are tried no more.", &|state| state.dead.to_string()),
+        ("tollgate_endpoint_enabled", "Whether anything is posted to an endpoint.", &|state| {
+            u8::from(state.disabled_at_ms.is_none()).to_string()
+        }),
+    ];
+    for (family, help, value) in families {
+        header(text, family, "gauge", help);
+        for (name, state) in endpoints {
+            line(text, &format!("{family}{{webhook=\"{name}\"}}"), &value(state));
+        }
+    }
+}
+
+fn write_outbox(text: &mut String, outbox: &queries::Outbox) {
+    header(text, "tollgate_events_unspread", "gauge", "Events that nobody has been told of yet.");
+    line(text, "tollgate_events_unspread", &outbox.unspread.to_string());
+    header(text, "tollgate_repurchases", "gauge", "Orders of packages by state.");
+    for (state, number) in &outbox.orders {
+        line(text, &format!("tollgate_repurchases{{state=\"{state}\"}}"), &number.to_string());
+    }
 }
 
 fn write(counters: &Counters) -> String {

@@ -1,4 +1,4 @@
-//! The control API: packages, balances, calls and corrections for whoever runs the gateway (contract section 5).
+//! The control API: packages, balances, calls, rules, orders and events for whoever runs the gateway (contract section 5).
 //!
 //! [`handle`] takes one request and answers it. What always holds: nothing is looked at before the bearer token is right, a write's answer is given
 //! only after the write is durable, and no answer carries the text of an inner error. The border: a request whose body was read and bounded comes
@@ -8,14 +8,18 @@ mod audit;
 mod body;
 mod calls;
 mod customers;
+mod events;
 mod failure;
 mod json;
 mod metrics;
 mod packages;
 mod query;
+mod repurchases;
 mod routes;
+mod rules;
 mod time;
 mod upkeep;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +31,7 @@ use std::fmt;
 
 use crate::book::Book;
 use crate::config::{Config, Gateway};
+use crate::courier::Outside;
 use crate::problem::{Code, Problem};
 use crate::store::Database;
 use failure::Failure;
@@ -79,6 +84,7 @@ impl Response {
 struct Context<'a, D> {
     book: &'a Book<D>,
     config: &'a Config,
+    access: Access,
     now_ms: i64,
 }
 
@@ -88,24 +94,34 @@ impl<D: Database> Context<'_, D> {
     }
 }
 
-/// Answers one request. Time is unix milliseconds.
-pub async fn handle<D: Database>(book: &Book<D>, config: &Config, request: &Request<'_>, now_ms: i64) -> Response {
-    let context = Context { book, config, now_ms };
-    answer(&context, request).await.unwrap_or_else(Failure::into_response)
+/// Answers one request. Time is unix milliseconds; a tick delivers to the outside.
+pub async fn handle<D: Database>(
+    book: &Book<D>,
+    config: &Config,
+    outside: &impl Outside,
+    request: &Request<'_>,
+    now_ms: i64,
+) -> Response {
+    let mut context = Context { book, config, access: Access::Read, now_ms };
+    answer(&mut context, outside, request).await.unwrap_or_else(Failure::into_response)
 }
 
-async fn answer<D: Database>(context: &Context<'_, D>, request: &Request<'_>) -> Result<Response, Failure> {
+async fn answer<D: Database>(
+    context: &mut Context<'_, D>,
+    outside: &impl Outside,
+    request: &Request<'_>,
+) -> Result<Response, Failure> {
     // Without its body, which the edge drops, the answer to HEAD is that to GET.
     let method = if request.method == "HEAD" { "GET" } else { request.method };
     let routed = routes::find(method, request.path);
     if !routed.is_open() {
-        let access = access(&context.config.gateway, request.authorization)?;
-        if access == Access::Read && method != "GET" && matches!(routed, Routed::Found { .. }) {
+        context.access = access(&context.config.gateway, request.authorization)?;
+        if context.access == Access::Read && method != "GET" && matches!(routed, Routed::Found { .. }) {
             return Err(Problem::new(Code::Unauthorized, "This token may only read.").with_status(403).into());
         }
     }
     match routed {
-        Routed::Found { action, path_ids } => run(context, action, &path_ids, request).await,
+        Routed::Found { action, path_ids } => run(context, outside, action, &path_ids, request).await,
         Routed::WrongMethod { allow, .. } => Err(Failure::WrongMethod { allow }),
         Routed::Unknown => Err(Problem::new(Code::NotFound, "The control API has no such path.").into()),
     }
@@ -113,6 +129,7 @@ async fn answer<D: Database>(context: &Context<'_, D>, request: &Request<'_>) ->
 
 async fn run<D: Database>(
     context: &Context<'_, D>,
+    outside: &impl Outside,
     action: Action,
     ids: &PathIds,
     request: &Request<'_>,
@@ -134,7 +151,16 @@ async fn run<D: Database>(
         Action::ListCalls => calls::list(context, ids, query),
         Action::GetCall => calls::get(context, ids, query),
         Action::RefundCall => calls::refund(context, ids, query, body).await,
-        Action::Tick => upkeep::tick(context, query, body).await,
+        Action::PutRules => rules::put(context, ids, query, body).await,
+        Action::GetRules => rules::get(context, ids, query),
+        Action::ListRepurchases => repurchases::list(context, query),
+        Action::GetRepurchase => repurchases::get(context, ids, query),
+        Action::ConcludeRepurchase => repurchases::conclude(context, ids, query, body).await,
+        Action::ListEvents => events::list(context, query),
+        Action::RedeliverEvent => events::redeliver(context, ids, query, body),
+        Action::ListWebhooks => webhooks::list(context, query),
+        Action::EnableWebhook => webhooks::enable(context, ids, query, body),
+        Action::Tick => upkeep::tick(context, outside, query, body).await,
         Action::Audit => audit::page(context, query).await,
         Action::Metrics => metrics::page(context, query),
     }

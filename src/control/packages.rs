@@ -11,7 +11,7 @@ use super::query::{PathIds, Query, write_cursor};
 use super::routes::Action;
 use super::time::Timestamp;
 use super::{Context, Response};
-use crate::ids::{AccountKey, CorrectionId, CustomerId, PackageId, ProductId};
+use crate::ids::{AccountKey, CorrectionId, CustomerId, PackageId, ProductId, RepurchaseId};
 use crate::ledger::{Account, Command, Grant, Outcome, PackageChange, PackageKind};
 use crate::problem::{Code, Problem};
 use crate::quantity::{Delta, Quantity};
@@ -43,6 +43,8 @@ struct PutBody {
     priority: i32,
     #[serde(default)]
     order_id: Option<String>,
+    #[serde(default)]
+    repurchase_id: Option<RepurchaseId>,
 }
 
 #[derive(Deserialize)]
@@ -75,23 +77,43 @@ pub(super) async fn put<D: Database>(
     if context.config.product(&key.product_id).is_none() {
         return Err(Failure::invalid("product_id: the configuration has no such product"));
     }
-    let command = Command::Grant(Box::new(read_grant(package_id.clone(), body)?));
-    match queries::package(context.database(), &package_id)? {
-        Some(other) if other.key != key => {
-            return Err(Problem::new(Code::Conflict, "Another package was granted under this id.").into());
-        }
-        Some(_) => {}
-        None => {
-            // A grant that no account accepts must not leave an account behind.
-            let accepted = Account::default().decide(&command, context.now_ms);
-            accepted.map_err(|refusal| Failure::refusal(&refusal, "package"))?;
-            create_account(context.database(), &key, context.now_ms)?;
-        }
+    let repurchase = body.repurchase_id.as_ref().map(|id| order_number(context, id, &key)).transpose()?;
+    let command = Command::Grant(Box::new(read_grant(package_id.clone(), body, repurchase)?));
+    // The account of an order is there already.
+    if !check_id_of(context, &package_id, &key)? && repurchase.is_none() {
+        // A grant that no account accepts must not leave an account behind.
+        let accepted = Account::default().decide(&command, context.now_ms);
+        accepted.map_err(|refusal| Failure::refusal(&refusal, "package"))?;
+        create_account(context.database(), &key, context.now_ms)?;
     }
     submit(context, &key, command).await
 }
 
-fn read_grant(package_id: PackageId, body: PutBody) -> Result<Grant, Failure> {
+/// Whether an account has a package of this id; that another account has it is a conflict.
+pub(super) fn check_id_of<D: Database>(
+    context: &Context<'_, D>,
+    package_id: &PackageId,
+    key: &AccountKey,
+) -> Result<bool, Failure> {
+    match queries::package(context.database(), package_id)? {
+        Some(other) if other.key != *key => {
+            Err(Problem::new(Code::Conflict, "Another package was granted under this id.").into())
+        }
+        found => Ok(found.is_some()),
+    }
+}
+
+/// The number of the order that a package is for.
+fn order_number<D: Database>(context: &Context<'_, D>, repurchase_id: &RepurchaseId, key: &AccountKey) -> Result<u32, Failure> {
+    let (owner, order) =
+        queries::order_by_id(context.database(), repurchase_id)?.ok_or_else(|| Failure::not_found("repurchase"))?;
+    if owner != *key {
+        return Err(Problem::new(Code::Conflict, "The repurchase is another customer's, or of another product.").into());
+    }
+    Ok(order.number)
+}
+
+fn read_grant(package_id: PackageId, body: PutBody, repurchase: Option<u32>) -> Result<Grant, Failure> {
     let kind = body.kind.unwrap_or(PackageKind::Prepaid);
     if kind == PackageKind::Prepaid && body.quantity.is_none() {
         return Err(Failure::invalid("quantity: a prepaid package has one"));
@@ -107,7 +129,7 @@ fn read_grant(package_id: PackageId, body: PutBody) -> Result<Grant, Failure> {
         expires_at_ms: body.expires_at.map(|at| at.0),
         priority: body.priority,
         order_id: body.order_id,
-        repurchase: None,
+        repurchase,
     })
 }
 

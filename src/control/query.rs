@@ -1,5 +1,7 @@
 //! Parameters of paths and queries: percent-decoding, ids, limits, cursors. Strict: what is not known, or comes twice, is refused.
 
+use std::str::FromStr;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -24,6 +26,14 @@ impl PathIds {
         let encoded = self.0.get(place).ok_or(Failure::Internal("a path has fewer parameters than its action reads"))?;
         let text = decode(encoded).ok_or_else(|| Failure::invalid(format!("{name} in the path: not percent-encoded UTF-8")))?;
         read(&text).map_err(|error| Failure::invalid(format!("{name} in the path: {error}")))
+    }
+
+    /// The parameter at a place, as a number from 1.
+    pub(super) fn number(&self, place: usize, name: &str) -> Result<usize, Failure> {
+        let text = self.0.get(place).ok_or(Failure::Internal("a path has fewer parameters than its action reads"))?;
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+        let number = text.parse().ok().filter(|_| is_plain);
+        number.ok_or_else(|| Failure::invalid(format!("{name} in the path: expected a number from 1")))
     }
 }
 
@@ -83,6 +93,18 @@ impl Parameters {
         let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
         let limit = text.parse().ok().filter(|limit| is_plain && (1..=LIMIT_MAX).contains(limit));
         limit.ok_or_else(|| Failure::invalid(format!("limit: expected a number from 1 to {LIMIT_MAX}")))
+    }
+
+    /// One of some texts, where it is given.
+    pub(super) fn one_of(&self, name: &str, accepted: &[&'static str]) -> Result<Option<&'static str>, Failure> {
+        let read = |text| accepted.iter().copied().find(|word| *word == text);
+        let refused = || Failure::invalid(format!("{name}: expected one of {}", accepted.join(", ")));
+        self.get(name).map(|text| read(text).ok_or_else(refused)).transpose()
+    }
+
+    /// The position that a cursor of this list carries, as a number.
+    pub(super) fn position<T: FromStr>(&self, list: &str) -> Result<Option<T>, Failure> {
+        self.cursor(list, |text| text.parse().ok())
     }
 
     /// The position that a cursor of this list carries, where one is given.

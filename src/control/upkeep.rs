@@ -1,4 +1,5 @@
-//! Work that is due: lost holds and folding. It runs by itself after calls; `tick` is the safety net that a clock calls.
+//! Work that is due: lost holds, accounts that the clock alone changes, folding, and, in a tick, deliveries. It runs by itself after calls; `tick` is the
+//! safety net that a clock calls.
 
 use serde::Serialize;
 
@@ -7,15 +8,22 @@ use super::query::Query;
 use super::{Context, Response, body, json};
 use crate::book::{Book, LedgerError, step_aside};
 use crate::config::{Config, LostHold};
+use crate::courier::{self, Outside, RunLimits};
 use crate::ledger::{Command, Outcome};
-use crate::store::queries::{OverdueHold, overdue_holds};
+use crate::store::queries::{OverdueHold, due_accounts, overdue_holds};
 use crate::store::{Database, fold};
 
-/// The most work of one tick: so many lost holds, and so many entries folded.
+/// The most work of one tick: so many lost holds, so many accounts, and so many entries folded.
 const TICK_ITEMS_MAX: usize = 5_000;
 
 /// The most lost holds at once.
 const LOST_HOLDS_MAX: usize = 500;
+
+/// The most accounts that are looked at at once.
+const LOOKS_MAX: usize = 500;
+
+/// How much a tick delivers. Whoever asked for it waits for the answer.
+const TICK_DELIVERIES: RunLimits = RunLimits { items_max: 500, time_max_ms: 10_000, stay_ms: 0 };
 
 /// The most entries that one transaction folds: calls wait for it.
 const FOLDED_PIECE_MAX: usize = 500;
@@ -28,9 +36,9 @@ const FOLDED_PIECE_COST: usize = 50;
 pub struct UpkeepReport {
     /// Holds whose leases had ended.
     pub lost_holds: u64,
-    /// Webhook deliveries that arrived: there are none in this version.
+    /// Messages that arrived, where this delivered.
     pub delivered: u64,
-    /// Webhook deliveries that failed: there are none in this version.
+    /// Posts that did not arrive, where this delivered.
     pub failed: u64,
     /// Usage records pushed to a marketplace: there are none in this version.
     pub pushed: u64,
@@ -40,10 +48,10 @@ pub struct UpkeepReport {
     pub more: bool,
 }
 
-/// Does what is due, about `items_max` lost holds and folded entries at most. Others' calls go on in between.
+/// Does what is due but deliveries, about `items_max` lost holds, accounts and folded entries at most. Others' calls go on in between.
 ///
 /// # Errors
-/// [`LedgerError`]; what was done before it stays done. A hold that the ledger cannot end keeps no other from its end.
+/// [`LedgerError`]; what was done before it stays done. An account that the ledger cannot read keeps no other from its turn.
 pub async fn upkeep<D: Database>(
     book: &Book<D>,
     config: &Config,
@@ -51,7 +59,8 @@ pub async fn upkeep<D: Database>(
     items_max: usize,
 ) -> Result<UpkeepReport, LedgerError> {
     let mut report = UpkeepReport::default();
-    let corrupt = end_lost_holds(book, config, now_ms, items_max.min(LOST_HOLDS_MAX), &mut report).await?;
+    let lost = end_lost_holds(book, config, now_ms, items_max.min(LOST_HOLDS_MAX), &mut report).await?;
+    let unlooked = look(book, now_ms, items_max.min(LOOKS_MAX), &mut report).await?;
     let mut items_left = items_max;
     while items_left > 0 {
         let piece = fold(book.database(), now_ms, config.gateway.keep_calls_ms, items_left.min(FOLDED_PIECE_MAX))?;
@@ -60,7 +69,7 @@ pub async fn upkeep<D: Database>(
         report.more |= piece.more && items_left == 0;
         step_aside().await;
     }
-    corrupt.map_or(Ok(report), Err)
+    lost.or(unlooked).map_or(Ok(report), Err)
 }
 
 /// Ends the holds whose leases ended first. Answers the first error of those that only their own account is to blame for.
@@ -98,10 +107,42 @@ async fn end_lost_holds<D: Database>(
     Ok(corrupt)
 }
 
-pub(super) async fn tick<D: Database>(context: &Context<'_, D>, query: Query<'_>, body: &[u8]) -> Result<Response, Failure> {
+/// Looks at the accounts that the clock alone changes. Answers the first error that only its own account is to blame for.
+async fn look<D: Database>(
+    book: &Book<D>,
+    now_ms: i64,
+    looks_max: usize,
+    report: &mut UpkeepReport,
+) -> Result<Option<LedgerError>, LedgerError> {
+    let keys = due_accounts(book.database(), now_ms, looks_max)?;
+    report.more |= keys.len() == looks_max;
+    let mut corrupt = None;
+    for key in keys {
+        match book.submit(&key, Command::Look, now_ms).await {
+            Ok(_) => {}
+            Err(error @ LedgerError::Corrupt(_)) => {
+                corrupt.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(corrupt)
+}
+
+pub(super) async fn tick<D: Database>(
+    context: &Context<'_, D>,
+    outside: &impl Outside,
+    query: Query<'_>,
+    body: &[u8],
+) -> Result<Response, Failure> {
     query.read(&[])?;
     body::read_nothing(body)?;
-    let report = upkeep(context.book, context.config, context.now_ms, TICK_ITEMS_MAX).await?;
+    // An account that cannot be read keeps nobody from being told either.
+    let upkept = upkeep(context.book, context.config, context.now_ms, TICK_ITEMS_MAX).await;
+    let run = courier::run(context.book, context.config, outside, TICK_DELIVERIES).await?;
+    let report = upkept?;
+    let more = report.more || run.more;
+    let report = UpkeepReport { delivered: run.delivered, failed: run.failed, more, ..report };
     json::response(200, &report)
 }
 

@@ -2,9 +2,14 @@
 
 mod access;
 mod answers;
+mod events;
 mod lists;
 mod packages;
+mod repurchases;
+mod rules;
 mod upkeep;
+
+use std::cell::{Cell, RefCell};
 
 use serde_json::Value;
 
@@ -12,6 +17,7 @@ use super::{Request, Response, handle};
 use crate::book::Book;
 use crate::book::tests::block_on;
 use crate::config::{Config, check};
+use crate::courier::{Outside, Post, Reply, Unreached};
 use crate::ids::{AccountKey, CustomerId, ProductId, RequestId};
 use crate::ledger::{Command, Fingerprint, Settlement};
 use crate::quantity::Quantity;
@@ -27,12 +33,29 @@ id = "translate"
 route = "/translate"
 backend = "http://127.0.0.1:9"
 caller = { kind = "none" }
+alerts = [{ percent = "20" }, { remaining = "1" }]
 
 [[product]]
 id = "chat"
 route = "/chat"
 backend = "http://127.0.0.1:9"
 caller = { kind = "none" }
+"#;
+
+const HOOKS: &str = r#"
+[[webhook]]
+url = "http://127.0.0.1:9/all?key=s3cret"
+secrets = [{ secret = "signing" }]
+
+[[webhook]]
+url = "http://127.0.0.1:9/balance"
+secrets = [{ secret = "signing" }]
+events = ["balance.*"]
+
+[repurchase]
+url = "http://127.0.0.1:9/orders"
+secrets = [{ secret = "signing" }]
+timeout = "15m"
 "#;
 
 /// 2026-01-01T00:00:00Z.
@@ -45,19 +68,61 @@ struct Desk {
     book: Book<Sqlite>,
     config: Config,
     now_ms: i64,
+    receiver: Receiver,
+}
+
+/// Who is posted to: it answers everything with one status and body.
+struct Receiver {
+    status: Cell<u16>,
+    answer: RefCell<String>,
+    now_ms: Cell<i64>,
+    posts: RefCell<Vec<Post>>,
+}
+
+impl Outside for Receiver {
+    async fn post(&self, post: &Post) -> Result<Reply, Unreached> {
+        self.posts.borrow_mut().push(post.clone());
+        let body = Some(self.answer.borrow().clone().into_bytes());
+        Ok(Reply { status: self.status.get(), retry_after: None, body })
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.now_ms.get()
+    }
+
+    async fn pause_ms(&self, _: i64) {}
 }
 
 impl Desk {
+    /// Nobody is told of anything, and nobody takes orders.
     fn open() -> Self {
-        let config = check(CONFIG, &|name| Some(format!("{name}-token"))).unwrap();
-        Self { book: Book::new(memory(), config.terms()), config, now_ms: NEW_YEAR_MS }
+        Self::of(CONFIG)
+    }
+
+    /// Two webhooks, of which the second is told of balances alone, and a hook that takes orders.
+    fn told() -> Self {
+        Self::of(&format!("{CONFIG}{HOOKS}"))
+    }
+
+    fn of(config: &str) -> Self {
+        let signing = format!("whsec_{}", "QUJD".repeat(8));
+        let secret = |name: &str| Some(if name == "signing" { signing.clone() } else { format!("{name}-token") });
+        let config = check(config, &secret).unwrap();
+        let receiver = Receiver {
+            status: Cell::new(200),
+            answer: RefCell::new(r#"{"status":"pending"}"#.to_owned()),
+            now_ms: Cell::new(NEW_YEAR_MS),
+            posts: RefCell::default(),
+        };
+        Self { book: Book::new(memory(), config.terms()), config, now_ms: NEW_YEAR_MS, receiver }
     }
 
     fn send(&self, method: &str, target: &str, authorization: Option<&str>, body: &str) -> Response {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let authorization = authorization.map(str::as_bytes);
         let request = Request { method, path, query, authorization, body: body.as_bytes() };
-        block_on(handle(&self.book, &self.config, &request, self.now_ms))
+        self.receiver.now_ms.set(self.now_ms);
+        block_on(handle(&self.book, &self.config, &self.receiver, &request, self.now_ms))
     }
 
     /// Sends with the admin token, below `/_tollgate/v1`.
@@ -70,6 +135,18 @@ impl Desk {
         let response = self.ask("GET", target, "");
         assert_eq!(response.status, 200, "{target}: {}", response.body);
         serde_json::from_str(&response.body).unwrap()
+    }
+
+    /// What a write answers.
+    fn write(&self, method: &str, target: &str, body: &str) -> Value {
+        let response = self.ask(method, target, body);
+        assert_eq!(response.status, 200, "{method} {target}: {}", response.body);
+        serde_json::from_str(&response.body).unwrap()
+    }
+
+    /// Delivers what is due, and answers what the tick says.
+    fn tick(&self) -> Value {
+        self.write("POST", "/tick", "")
     }
 
     fn grant(&self, package_id: &str, customer_id: &str, product_id: &str, quantity: &str) {
