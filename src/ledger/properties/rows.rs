@@ -79,10 +79,9 @@ impl Rows {
         if let Some(correction) = correction.and_then(|key| self.corrections.get(&key)) {
             account.put_correction(correction.clone());
         }
-        if let Some(order) = named_order(command).and_then(|number| self.orders.get(&number)) {
-            if account.order(order.number).is_none() {
-                account.put_order(order.clone());
-            }
+        let order = named_order(command).and_then(|number| self.orders.get(&number));
+        if let Some(order) = order.filter(|order| account.order(order.number).is_none()) {
+            account.put_order(order.clone());
         }
     }
 

@@ -10,9 +10,13 @@ use crate::quantity::{Delta, Quantity};
 
 /// An account with rules of its own and one package.
 fn watched(alerts: &[Threshold], quantity: i64) -> Account {
+    watched_package(alerts, prepaid(1, quantity))
+}
+
+fn watched_package(alerts: &[Threshold], package: Grant) -> Account {
     let mut account = account();
     set_alerts(&mut account, alerts);
-    grant(&mut account, prepaid(1, quantity), 0);
+    grant(&mut account, package, 0);
     account.take_changes();
     account
 }
@@ -98,7 +102,7 @@ fn a_threshold_is_told_of_once_and_again_only_after_more_remained() {
 fn holds_move_no_threshold() {
     let mut account = watched(&[remaining(50)], 100);
     account.decide(&admit(1, 100), 1).unwrap();
-    assert_eq!(account.decide(&admit(2, 1), 1).is_err(), true);
+    account.decide(&admit(2, 1), 1).unwrap_err();
     assert_eq!(alerts(&mut account), []);
     account.decide(&settle(1, 1, 49), 2).unwrap();
     assert_eq!(alerts(&mut account), []);
@@ -242,7 +246,7 @@ fn a_package_granted_for_the_past_is_granted_and_expired_and_never_remains() {
 
 #[test]
 fn freezing_and_releasing_cross_thresholds_and_unfreezing_rearms_them() {
-    let mut account = watched(&[remaining(50)], 100);
+    let mut account = watched_package(&[remaining(50)], Grant { expires_at_ms: Some(900), ..prepaid(1, 100) });
     change(&mut account, 1, PackageChange::Freeze);
     assert_eq!(kinds(&mut account), [EventKind::PackageFrozen, EventKind::BalanceLow, EventKind::BalanceExhausted]);
     change(&mut account, 1, PackageChange::Unfreeze);
