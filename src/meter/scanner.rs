@@ -445,6 +445,15 @@ impl Scanner {
     }
 }
 
+#[cfg(test)]
+impl Scanner {
+    /// What it keeps room for.
+    pub(super) fn footprint(&self) -> [usize; 5] {
+        let sums = self.sums.iter().map(Vec::capacity).sum();
+        [self.frames.capacity(), sums, self.found.capacity(), self.values.capacity(), self.text.capacity()]
+    }
+}
+
 fn clear<T: Copy>(values: &mut [T], (from, to): (u16, u16), empty: T) {
     if let Some(values) = values.get_mut(usize::from(from)..usize::from(to)) {
         values.fill(empty);

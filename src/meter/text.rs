@@ -62,6 +62,11 @@ impl Text {
         (self.escape, self.high) = (Escape::None, None);
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.kept.capacity()
+    }
+
     /// The whole of it, where it is short enough to matter.
     pub(super) fn kept(&self) -> Option<&[u8]> {
         (!self.is_cut).then_some(self.kept.as_slice())
