@@ -45,7 +45,7 @@ pub(super) fn page<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> R
     let named = named_endpoints(context.config);
     let endpoints: Vec<Endpoint<'_>> = named.iter().map(|(_, endpoint)| *endpoint).collect();
     let states = queries::endpoint_states(database, &endpoints)?;
-    write_endpoints(&mut text, &named.iter().map(|(name, _)| name.as_str()).zip(&states).collect::<Vec<_>>(), context.now_ms);
+    write_endpoints(&mut text, &named, &states, context.now_ms);
     write_outbox(&mut text, &queries::outbox(database)?);
     Ok(Response::ok(CONTENT_TYPE, text))
 }
@@ -58,22 +58,26 @@ fn named_endpoints(config: &Config) -> Vec<(String, Endpoint<'_>)> {
     named
 }
 
-fn write_endpoints(text: &mut String, endpoints: &[(&str, &EndpointState)], now_ms: i64) {
-    let oldest_s = |state: &EndpointState| state.oldest_waiting_ms.map_or(0, |at_ms| now_ms.saturating_sub(at_ms).max(0) / 1000);
-    let families: [(&str, &str, &dyn Fn(&EndpointState) -> String); 4] = [
-        ("tollgate_deliveries_waiting", "Deliveries that wait for an endpoint.", &|state| state.waiting.to_string()),
-        ("tollgate_deliveries_oldest_seconds", "Age of the oldest event that waits for an endpoint.", &|state| {
-            oldest_s(state).to_string()
-        }),
-        ("tollgate_deliveries_dead", "Deliveries to an endpoint that are tried no more.", &|state| state.dead.to_string()),
-        ("tollgate_endpoint_enabled", "Whether anything is posted to an endpoint.", &|state| {
-            u8::from(state.disabled_at_ms.is_none()).to_string()
-        }),
-    ];
-    for (family, help, value) in families {
+/// A gauge of endpoints: its name, what it says, and its value at a time.
+type EndpointGauge = (&'static str, &'static str, fn(&EndpointState, i64) -> u64);
+
+const ENDPOINT_GAUGES: [EndpointGauge; 4] = [
+    ("tollgate_deliveries_waiting", "Deliveries that wait for an endpoint.", |state, _| state.waiting),
+    ("tollgate_deliveries_oldest_seconds", "Age of the oldest event that waits for an endpoint.", |state, now_ms| {
+        let age_ms = state.oldest_waiting_ms.map_or(0, |at_ms| now_ms.saturating_sub(at_ms));
+        u64::try_from(age_ms / 1000).unwrap_or(0)
+    }),
+    ("tollgate_deliveries_dead", "Deliveries to an endpoint that are tried no more.", |state, _| state.dead),
+    ("tollgate_endpoint_enabled", "Whether anything is posted to an endpoint.", |state, _| {
+        u64::from(state.disabled_at_ms.is_none())
+    }),
+];
+
+fn write_endpoints(text: &mut String, endpoints: &[(String, Endpoint<'_>)], states: &[EndpointState], now_ms: i64) {
+    for (family, help, value) in ENDPOINT_GAUGES {
         header(text, family, "gauge", help);
-        for (name, state) in endpoints {
-            line(text, &format!("{family}{{webhook=\"{name}\"}}"), &value(state));
+        for ((name, _), state) in endpoints.iter().zip(states) {
+            line(text, &format!("{family}{{webhook=\"{name}\"}}"), &value(state, now_ms).to_string());
         }
     }
 }

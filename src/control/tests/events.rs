@@ -212,3 +212,10 @@ fn metrics_show_the_backlog_of_each_endpoint_and_the_orders() {
     }
     assert!(!shown.contains("s3cret") && !shown.contains("127.0.0.1"));
 }
+
+#[test]
+fn every_type_of_event_is_described() {
+    let described = include_str!("../../../openapi.yaml").lines().skip_while(|line| *line != "    EventType:").skip(3);
+    let described: Vec<_> = described.map_while(|line| line.trim().strip_prefix("- ")).collect();
+    assert_eq!(described, crate::config::EVENT_TYPES);
+}
