@@ -16,6 +16,7 @@ mod plan;
 mod reply;
 mod request;
 mod scanner;
+mod search;
 mod sse;
 mod tariff;
 #[cfg(test)]

@@ -63,13 +63,29 @@ mod tests {
     #[test]
     fn a_path_is_keys_joined_by_dots_and_nothing_else() {
         let deepest = ["k"; 16].join(".");
-        for text in ["input", "usage.prompt_tokens", "usageMetadata.candidatesTokenCount", "x-usage.a_b", "使用.数", &deepest] {
+        for text in ["input", "usage.prompt_tokens", "usageMetadata.candidatesTokenCount", "x-usage.a_b", "使用.数", &deepest]
+        {
             assert_eq!(Path::parse(text).unwrap().keys().join("."), text);
         }
         let (deep, long) = (["k"; 17].join("."), "k".repeat(129));
-        for text in
-            ["", ".", "a.", ".a", "a..b", "a b", "a\n", "a[0]", "$.usage.a", "a.*", "a/b", "\"a\".b", "a.#'", "a\\.b", &deep, &long]
-        {
+        for text in [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "a b",
+            "a\n",
+            "a[0]",
+            "$.usage.a",
+            "a.*",
+            "a/b",
+            "\"a\".b",
+            "a.#'",
+            "a\\.b",
+            &deep,
+            &long,
+        ] {
             assert_eq!(Path::parse(text), None, "{text:?}");
         }
     }

@@ -30,6 +30,8 @@ pub(super) struct Slot {
 pub(super) struct Node {
     /// Its keys: a range of the plan's edges.
     edges: (u16, u16),
+    /// One bit for each of them, which tells most other keys apart at once.
+    key_bits: u64,
     /// The cells for its value as a number, its bytes and its characters.
     pub(super) number: Option<u16>,
     pub(super) bytes: Option<u16>,
@@ -105,6 +107,7 @@ impl Plan {
         let cell = |measure| branch.cells.get(&measure).copied();
         self.nodes.push(Node {
             edges: (0, 0),
+            key_bits: 0,
             number: cell(Measure::Number),
             bytes: cell(Measure::Bytes),
             characters: cell(Measure::Characters),
@@ -117,11 +120,12 @@ impl Plan {
         let own = branch.probe.map(|probe| (probe, probe + 1));
         let ranges = below.iter().filter_map(|(_, node)| self.node(*node)).map(|node| node.probes).chain(own);
         let probes = ranges.fold((u16::MAX, 0), |(from, to), (other_from, other_to)| (from.min(other_from), to.max(other_to)));
+        let key_bits = branch.keys.keys().fold(0, |bits, key| bits | key_bit(key.as_bytes()));
         let edges_from = small(self.edges.len());
         self.edges.extend(below);
         let (edges, cells) = ((edges_from, small(self.edges.len())), (first_cell, small(self.cells)));
         if let Some(node) = self.nodes.get_mut(usize::from(place)) {
-            *node = Node { edges, cells, probes, ..*node };
+            *node = Node { edges, key_bits, cells, probes, ..*node };
         }
         place
     }
@@ -131,10 +135,20 @@ impl Plan {
     }
 
     /// The node of a key of `node`'s value.
+    #[inline]
     pub(super) fn below(&self, node: Node, key: &[u8]) -> Option<u16> {
+        if node.key_bits & key_bit(key) == 0 {
+            return None;
+        }
         let edges = self.edges.get(usize::from(node.edges.0)..usize::from(node.edges.1))?;
         edges.iter().find(|(name, _)| **name == *key).map(|(_, below)| *below)
     }
+}
+
+#[inline]
+fn key_bit(key: &[u8]) -> u64 {
+    let first = key.first().copied().unwrap_or_default();
+    1 << ((key.len() as u64 + 5 * u64::from(first)) % 64)
 }
 
 /// The configuration bounds items, alternatives and keys so that every count fits.

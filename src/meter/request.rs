@@ -28,8 +28,7 @@ pub struct HoldRule {
 const ANSWERS_MAX: u64 = 1_000_000;
 
 /// What is looked at to ask for usage, by place. That which a key holds stands right behind it.
-pub(super) const PROBES: [&[&str]; 5] =
-    [&[], &["stream"], &["input"], &["stream_options"], &["stream_options", "include_usage"]];
+pub(super) const PROBES: [&[&str]; 5] = [&[], &["stream"], &["input"], &["stream_options"], &["stream_options", "include_usage"]];
 const BODY: usize = 0;
 const STREAM: usize = 1;
 const INPUT: usize = 2;
@@ -90,7 +89,8 @@ fn hold(tariff: &Tariff, values: &[Option<Amount>], body_bytes: usize) -> Quanti
     let rule = &tariff.hold;
     let field_values = tariff.hold_slots.clone().filter_map(|slot| values.get(slot).copied().flatten());
     let most = field_values.max().unwrap_or_else(|| rule.default.amount());
-    let answers = values.get(tariff.answers_slot).copied().flatten().and_then(Amount::whole_number).filter(|answers| *answers > 0);
+    let answers =
+        values.get(tariff.answers_slot).copied().flatten().and_then(Amount::whole_number).filter(|answers| *answers > 0);
     let mut sum = Sum::new();
     sum.add_times(most, rule.weight, answers.unwrap_or(1).min(ANSWERS_MAX));
     sum.add(Amount::of(body_bytes as u64), rule.input_weight, Factor::ONE);

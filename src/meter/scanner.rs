@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 use super::amount::Amount;
 use super::plan::{Node, Plan, ROOT};
-use super::text::{Progress, Text, find_end};
+use super::search::{self, Passed};
+use super::text::{Progress, Text};
 
 /// How many arrays on the way to a value may hold each other. Values below more of them are not found.
 const ARRAYS_MAX: usize = 8;
@@ -182,6 +183,7 @@ impl Scanner {
     pub(super) fn end_document(&mut self) {
         self.state = State::Start;
         self.frames.clear();
+        self.ignored_depth = 0;
         self.open_arrays = 0;
         self.documents = 0;
         self.target = None;
@@ -235,17 +237,33 @@ impl Scanner {
         self.plan.node(place?)
     }
 
-    fn begin_key<'c>(&mut self, tail: &'c [u8]) -> &'c [u8] {
-        // Most keys are whole and plain: they need not be kept to be compared.
-        let (key, end) = tail.split_at(find_end(tail).unwrap_or(tail.len()));
-        if let Some((b'"', after)) = end.split_first() {
-            self.target = self.lookup(key);
-            self.state = State::Colon;
-            return after;
+    /// Reads a key from behind its quote, and with it, where nothing is looked for in them, the members from there on that are plain and whole:
+    /// most are.
+    fn begin_key<'c>(&mut self, mut rest: &'c [u8]) -> &'c [u8] {
+        let Some(node) = self.frames.last().and_then(|frame| self.plan.node(frame.node)) else { return rest };
+        loop {
+            let Some((key, after)) = plain_text(rest) else {
+                self.text.begin(false);
+                self.state = State::InKey;
+                return rest;
+            };
+            self.target = self.plan.below(node, key);
+            let (None, [b':', value @ ..]) = (self.target, after) else {
+                self.state = State::Colon;
+                return after;
+            };
+            match pass_plain_value(value) {
+                Some([b',', b'"', next @ ..]) => rest = next,
+                Some(after) => {
+                    self.state = State::After;
+                    return after;
+                }
+                None => {
+                    self.state = State::Value;
+                    return value;
+                }
+            }
         }
-        self.text.begin(false);
-        self.state = State::InKey;
-        tail
     }
 
     fn lookup(&self, key: &[u8]) -> Option<u16> {
@@ -271,7 +289,7 @@ impl Scanner {
                 self.begin_container(byte, node);
                 tail
             }
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'+' | b'.' => {
+            _ if is_word(byte) => {
                 let is_read = node.is_some_and(|node| node.reads_word());
                 if is_read {
                     self.text.begin(false);
@@ -486,8 +504,7 @@ impl Scanner {
 
     /// Reads a number or a word; it ends before the next sign of the grammar.
     fn read_word<'c>(&mut self, rest: &'c [u8], is_read: bool) -> &'c [u8] {
-        let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b'"' | b'{' | b'[' | b':');
-        let (word, rest) = rest.split_at(rest.iter().position(is_end).unwrap_or(rest.len()));
+        let (word, rest) = rest.split_at(rest.iter().position(is_word_end).unwrap_or(rest.len()));
         if is_read {
             self.text.push(word);
         }
@@ -516,43 +533,36 @@ impl Scanner {
         }
     }
 
-    fn pass_text<'c>(&mut self, mut rest: &'c [u8], is_escaped: bool) -> &'c [u8] {
-        if is_escaped {
-            rest = rest.get(1..).unwrap_or_default();
-        }
-        loop {
-            let Some(end) = find_end(rest).and_then(|at| rest.get(at..)) else {
-                self.state = State::InIgnoredText { is_escaped: false };
-                return &[];
-            };
-            match end {
-                [b'"', after @ ..] if self.ignored_depth > 0 => {
+    fn pass_text<'c>(&mut self, rest: &'c [u8], is_escaped: bool) -> &'c [u8] {
+        let rest = if is_escaped { rest.get(1..).unwrap_or_default() } else { rest };
+        match search::pass_text(rest) {
+            Passed::Open { is_escaped } => {
+                self.state = State::InIgnoredText { is_escaped };
+                &[]
+            }
+            Passed::Ended(after) => {
+                if self.ignored_depth > 0 {
                     self.state = State::Ignored;
-                    return after;
-                }
-                [b'"', after @ ..] => {
+                } else {
                     self.end_value();
-                    return after;
                 }
-                [_, _, after @ ..] => rest = after,
-                _ => {
-                    self.state = State::InIgnoredText { is_escaped: true };
-                    return &[];
-                }
+                after
             }
         }
     }
 
-    /// Passes over a container, to its last bracket or into a text.
+    /// Passes over a container, to its last bracket or the end of the chunk.
     fn pass_container<'c>(&mut self, mut rest: &'c [u8]) -> &'c [u8] {
-        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']')) {
-            let Some((&byte, tail)) = rest.get(at..).and_then(|from| from.split_first()) else { break };
+        while let Some((&byte, tail)) = search::structure(rest).and_then(|at| rest.get(at..)?.split_first()) {
             rest = tail;
             match byte {
-                b'"' => {
-                    self.state = State::InIgnoredText { is_escaped: false };
-                    return rest;
-                }
+                b'"' => match search::pass_text(rest) {
+                    Passed::Ended(after) => rest = after,
+                    Passed::Open { is_escaped } => {
+                        self.state = State::InIgnoredText { is_escaped };
+                        return &[];
+                    }
+                },
                 b'{' | b'[' => self.ignored_depth += 1,
                 _ => {
                     self.ignored_depth -= 1;
@@ -565,4 +575,33 @@ impl Scanner {
         }
         &[]
     }
+}
+
+/// A text without escapes from behind its quote, and what follows it. `None` where it has some, or goes on beyond the bytes at hand.
+#[inline]
+fn plain_text(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (text, end) = rest.split_at_checked(search::text_end(rest)?)?;
+    end.strip_prefix(b"\"").map(|after| (text, after))
+}
+
+/// What follows a text, a number or a word that is passed over. `None` for anything else, or where it does not end within the bytes at hand.
+#[inline]
+fn pass_plain_value(value: &[u8]) -> Option<&[u8]> {
+    match value {
+        [b'"', text @ ..] => match search::pass_text(text) {
+            Passed::Ended(after) => Some(after),
+            Passed::Open { .. } => None,
+        },
+        [first, ..] if is_word(*first) => value.get(value.iter().position(is_word_end)?..),
+        _ => None,
+    }
+}
+
+/// True for what numbers and words begin with.
+const fn is_word(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'+' | b'.')
+}
+
+fn is_word_end(byte: &u8) -> bool {
+    matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b'"' | b'{' | b'[' | b':')
 }

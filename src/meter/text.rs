@@ -1,18 +1,9 @@
 //! JSON texts as they pass: decoded piece by piece, counted, and kept only while they are short enough to be a key or a number.
 
+use super::search::text_end;
+
 /// The longest text that is kept: no key that is looked for and no number is longer.
 const KEPT_LENGTH_MAX: usize = 128;
-
-/// Up to here a text is searched byte by byte: most keys and many values end before a search by wide registers pays.
-const SHORT: usize = 16;
-
-/// Where the text ends or an escape begins.
-#[inline]
-pub(super) fn find_end(bytes: &[u8]) -> Option<usize> {
-    let is_end = |byte: &u8| matches!(byte, b'"' | b'\\');
-    let (short, long) = bytes.split_at_checked(SHORT).unwrap_or((bytes, &[]));
-    short.iter().position(is_end).or_else(|| memchr::memchr2(b'"', b'\\', long).map(|at| SHORT + at))
-}
 
 /// A key, a text or a word that is being read.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +87,7 @@ impl Text {
                 rest = tail;
                 continue;
             }
-            let (plain, end) = rest.split_at(find_end(rest).unwrap_or(rest.len()));
+            let (plain, end) = rest.split_at(text_end(rest).unwrap_or(rest.len()));
             if !plain.is_empty() {
                 self.end_pair();
                 self.push(plain);

@@ -70,8 +70,27 @@ fn a_long_text_is_counted_without_being_kept() {
 #[test]
 fn what_is_negative_no_number_or_absurd_is_no_usage() {
     for value in [
-        "-1", "-0.5", "1e400", "1e18", "900000000001", "\"-3\"", "\"\"", "\"12 \"", "\"abc\"", "true", "false", "null", "{}", "[]",
-        "{\"a\":1}", "[-1]", "[null]", "NaN", "Infinity", "-Infinity", "\"NaN\"",
+        "-1",
+        "-0.5",
+        "1e400",
+        "1e18",
+        "900000000001",
+        "\"-3\"",
+        "\"\"",
+        "\"12 \"",
+        "\"abc\"",
+        "true",
+        "false",
+        "null",
+        "{}",
+        "[]",
+        "{\"a\":1}",
+        "[-1]",
+        "[null]",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "\"NaN\"",
     ] {
         let body = format!(r#"{{"usage":{{"prompt_tokens":{value},"completion_tokens":{value}}}}}"#);
         assert_eq!(charged_at_every_cut(&meter(tokens()), JSON, &body), "none", "{body}");

@@ -113,7 +113,8 @@ pub(super) fn scanner(paths: &[(Path, Measure)]) -> Scanner {
 
 /// Writes a document in one of the many ways it can be: `style` decides on spaces, escapes and the forms of numbers.
 fn write(tree: &Tree, style: &mut impl FnMut(usize) -> usize, out: &mut String) {
-    let space = |style: &mut dyn FnMut(usize) -> usize, out: &mut String| out.push_str(["", "", "", " ", "\n\t", "\r\n"][style(6)]);
+    let space =
+        |style: &mut dyn FnMut(usize) -> usize, out: &mut String| out.push_str(["", "", "", " ", "\n\t", "\r\n"][style(6)]);
     space(style, out);
     match tree {
         Tree::Null => out.push_str("null"),
@@ -168,7 +169,12 @@ fn keys() -> impl Strategy<Value = String> {
 fn trees() -> impl Strategy<Value = Tree> {
     let numbers = prop_oneof![
         (-20_i64..1_000_000).prop_map(|number| number.to_string()),
-        (0_u32..1_000_000, 0_usize..4).prop_map(|(number, zeros)| format!("{}.{:02}{}", number / 100, number % 100, "0".repeat(zeros))),
+        (0_u32..1_000_000, 0_usize..4).prop_map(|(number, zeros)| format!(
+            "{}.{:02}{}",
+            number / 100,
+            number % 100,
+            "0".repeat(zeros)
+        )),
         (0_u32..1000, -3_i32..14).prop_map(|(number, exponent)| format!("{number}e{exponent}")),
         (0_u32..1000, 0_u32..14).prop_map(|(number, exponent)| format!("{number}E+{exponent}")),
     ];

@@ -37,8 +37,40 @@ impl Random {
 
 /// What damage is made of.
 const TOKENS: [&str; 34] = [
-    "\"", "\\", "\\u", "\\ud83d", "\\ude00", "\\u0061", "{", "}", "[", "]", "[]", "{}", ":", ",", "null", "true", "-1", "1e3", "1.5", "\"7\"",
-    "\n", "\r", "\r\n", "\n\n", "data", "data:", "data: ", ":", "\u{feff}", " ", "\"usage\":", "\"prompt_tokens\":", "\"choices\":[]", "é😀",
+    "\"",
+    "\\",
+    "\\u",
+    "\\ud83d",
+    "\\ude00",
+    "\\u0061",
+    "{",
+    "}",
+    "[",
+    "]",
+    "[]",
+    "{}",
+    ":",
+    ",",
+    "null",
+    "true",
+    "-1",
+    "1e3",
+    "1.5",
+    "\"7\"",
+    "\n",
+    "\r",
+    "\r\n",
+    "\n\n",
+    "data",
+    "data:",
+    "data: ",
+    ":",
+    "\u{feff}",
+    " ",
+    "\"usage\":",
+    "\"prompt_tokens\":",
+    "\"choices\":[]",
+    "é😀",
 ];
 
 /// One body with some damage, mostly short enough to try many.
@@ -88,9 +120,39 @@ fn passed(meter: &UsageMeter, chunks: &[&[u8]]) -> (Vec<u8>, Usage) {
     (all, reply.usage())
 }
 
+/// What the gate leaves of a stream by a plain reading. `None` where that is not plain: other line endings, or JSON that `serde_json` does not accept.
+fn without_usage_only(stream: &[u8]) -> Option<Vec<u8>> {
+    let stream = std::str::from_utf8(stream).ok().filter(|stream| !stream.contains('\r') && !stream.starts_with('\u{feff}'))?;
+    let (mut left, mut event, mut data) = (String::new(), String::new(), Vec::new());
+    for line in stream.split_inclusive('\n') {
+        let comment_first = line.starts_with(':') && event.is_empty();
+        (if comment_first { &mut left } else { &mut event }).push_str(line);
+        match line.strip_suffix('\n') {
+            Some("") => {
+                let value = (!data.is_empty()).then(|| serde_json::from_str::<serde_json::Value>(&data.join("\n")).ok());
+                // Without data it is no event, and with data that are no JSON the two readers may differ in how they are wrong.
+                let value = value.map_or(Some(serde_json::Value::Null), |value| value)?;
+                let is_it = value["choices"].as_array().is_some_and(Vec::is_empty) && value["usage"].is_object();
+                left.push_str(if is_it { "" } else { &event });
+                (event, data) = (String::new(), Vec::new());
+            }
+            Some("data") => data.push(""),
+            Some(field) => data.extend(field.strip_prefix("data:").map(|value| value.strip_prefix(' ').unwrap_or(value))),
+            None => {}
+        }
+    }
+    Some((left + &event).into_bytes())
+}
+
 #[test]
 fn damaged_streams_are_read_the_same_however_they_are_cut_and_the_gate_only_takes_away() {
-    let bodies = [openai_chat().split_off(90_000), anthropic(), gemini(), anthropic().replace('\n', "\r"), openai_chat().split_off(97_000)];
+    let bodies = [
+        openai_chat().split_off(90_000),
+        anthropic(),
+        gemini(),
+        anthropic().replace('\n', "\r"),
+        openai_chat().split_off(97_000),
+    ];
     let meter = UsageMeter::new(UsageSettings { request_usage: true, ..settings(tokens()) });
     let mut random = Random(1);
     for _ in 0..inputs() {
@@ -107,7 +169,9 @@ fn damaged_streams_are_read_the_same_however_they_are_cut_and_the_gate_only_take
         assert_eq!(passed(&meter, &cut), (seen.clone(), usage), "{}", text());
         let mut rest = body.iter();
         assert!(seen.iter().all(|byte| rest.any(|other| other == byte)), "something was added or moved: {}", text());
-        assert!(seen.len() == body.len() || usage.is_in_reply, "only usage is taken away: {}", text());
+        if let Some(expected) = without_usage_only(&body) {
+            assert_eq!(String::from_utf8_lossy(&seen), String::from_utf8_lossy(&expected), "{}", text());
+        }
     }
 }
 

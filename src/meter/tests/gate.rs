@@ -81,8 +81,17 @@ fn every_other_event_goes_on() {
         data_events([r#"{"choices":[],"prompt_filter_results":[{"prompt_index":0}]}"#, CONTENT]),
         data_events([r#"{"choices":[],"usage":null}"#, r#"{"choices":[]}"#, r#"{"usage":{"prompt_tokens":1}}"#, "{}", "[]", "7"]),
         data_events([r#"{"choices":[{"delta":{}}],"usage":{"prompt_tokens":1}}"#]),
-        data_events([r#"{"choices":{},"usage":{"prompt_tokens":1}}"#, r#"{"choices":[],"usage":[]}"#, r#"{"choices":[],"usage":"{}"}"#]),
-        data_events([r#"[{"choices":[],"usage":{}}]"#, r#"{"a":{"choices":[],"usage":{}}}"#, "not json", r#"{"choices":[],"usage":{}"#]),
+        data_events([
+            r#"{"choices":{},"usage":{"prompt_tokens":1}}"#,
+            r#"{"choices":[],"usage":[]}"#,
+            r#"{"choices":[],"usage":"{}"}"#,
+        ]),
+        data_events([
+            r#"[{"choices":[],"usage":{}}]"#,
+            r#"{"a":{"choices":[],"usage":{}}}"#,
+            "not json",
+            r#"{"choices":[],"usage":{}"#,
+        ]),
         format!("data: {USAGE_ONLY}\ndata: {USAGE_ONLY}\n\n"),
         format!(": {USAGE_ONLY}\n\n:\n\nevent: {USAGE_ONLY}\n\n\n\n"),
         format!("\u{feff}data: {CONTENT}\r\n\r\n"),
@@ -134,7 +143,8 @@ fn only_a_stream_that_was_asked_for_usage_on_behalf_of_a_caller_who_was_not_aski
     assert!(!is_gated(r#"{"stream":true}"#, JSON));
     assert!(!is_gated(r#"{"stream":false}"#, EVENTS));
     assert!(!is_gated(r#"{"stream":true,"stream_options":{"include_usage":true}}"#, EVENTS));
-    let mut reply = meter.read_reply(meter.read_request(br#"{"stream":true,"stream_options":{"include_usage":true}}"#), Some(EVENTS));
+    let mut reply =
+        meter.read_reply(meter.read_request(br#"{"stream":true,"stream_options":{"include_usage":true}}"#), Some(EVENTS));
     let mut chunk = format!("data: {USAGE_ONLY}\n\n").into_bytes();
     let whole = chunk.clone();
     reply.pass(&mut chunk);

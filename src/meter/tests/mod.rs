@@ -6,8 +6,8 @@ mod fuzz;
 mod gate;
 mod producers;
 mod request;
-mod sse;
 mod speed;
+mod sse;
 
 use super::{Factor, HoldRule, Item, Measure, Overrun, Path, ReplyMeter, ShortHold, Source, Usage, UsageMeter, UsageSettings};
 

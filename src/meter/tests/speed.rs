@@ -37,7 +37,13 @@ fn speed() {
         ("json_text", format!(r#"{{"choices":[{{"message":{{"content":"{text}"}}}}],{usage}"#)),
         ("json_objects", format!(r#"{{"choices":[{message}],{usage}"#)),
         ("json_numbers", format!(r#"{{"data":[{{"embedding":[{numbers}]}}],{usage}"#)),
-        ("json_pretty", serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&format!(r#"{{"choices":[{message}],{usage}"#)).unwrap()).unwrap()),
+        (
+            "json_pretty",
+            serde_json::to_string_pretty(
+                &serde_json::from_str::<serde_json::Value>(&format!(r#"{{"choices":[{message}],{usage}"#)).unwrap(),
+            )
+            .unwrap(),
+        ),
     ] {
         measure(name, &body, |body| {
             let mut reply = reply(&meter, JSON);
