@@ -1,10 +1,10 @@
 //! Admission: a claim on a request id and a hold, or the reason why not (contract sections 2 and 3).
 
 use super::account::{Account, Cause};
-use super::call::{Call, CallState, Fingerprint};
+use super::call::{Call, CallState, Fingerprint, Leg};
 use super::command::{Admission, Outcome, Refusal};
 use super::entry::EntryKind;
-use super::package::PackageState;
+use super::package::{Package, PackageState};
 use crate::ids::RequestId;
 use crate::quantity::Quantity;
 
@@ -14,10 +14,7 @@ impl Account {
         if self.calls.contains_key(request_id) {
             return Ok(Outcome::Admissible);
         }
-        match self.allocate(hold, now_ms) {
-            (_, uncovered) if uncovered.is_zero() => Ok(Outcome::Admissible),
-            _ => Err(self.why_not(hold, now_ms)),
-        }
+        self.legs_of_hold(hold, now_ms).map(|_| Outcome::Admissible)
     }
 
     pub(super) fn admit(
@@ -38,10 +35,8 @@ impl Account {
                 CallState::Released => call.attempt + 1,
             },
         };
-        let (legs, uncovered) = self.allocate(hold, now_ms);
-        if !uncovered.is_zero() {
-            return Err(self.why_not(hold, now_ms));
-        }
+        let legs = self.legs_of_hold(hold, now_ms)?;
+        let hold = legs.iter().fold(Quantity::ZERO, |sum, leg| sum.saturating_add(leg.quantity));
         let hold_seq = self.entry_count + 1;
         for leg in &legs {
             self.record(EntryKind::Hold, *leg, Cause::call(request_id, now_ms));
@@ -67,6 +62,20 @@ impl Account {
             hold_seq,
         });
         Ok(Outcome::Admitted(Admission::Held { attempt }))
+    }
+
+    /// What a hold takes of which package, or why it is refused. It always has a leg, even a hold of nothing, so that every call has an entry and none
+    /// is admitted where nothing is left.
+    fn legs_of_hold(&self, hold: Quantity, now_ms: i64) -> Result<Vec<Leg>, Refusal> {
+        if hold.is_zero() {
+            let is_there = |package: &&Package| package.is_usable(now_ms) && !package.free().is_zero();
+            let first = self.packages.iter().find(is_there).ok_or_else(|| self.why_not(hold, now_ms))?;
+            return Ok(vec![Leg { package_number: first.number, quantity: Quantity::ZERO }]);
+        }
+        match self.allocate(hold, now_ms) {
+            (legs, uncovered) if uncovered.is_zero() || (self.usage_terms.short_hold && !legs.is_empty()) => Ok(legs),
+            _ => Err(self.why_not(hold, now_ms)),
+        }
     }
 
     /// A charged call is forwarded again without charge, a few times. One that was given back is not: that would be a free call.

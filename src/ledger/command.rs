@@ -12,7 +12,7 @@ use crate::quantity::{Delta, Quantity};
 /// One thing asked of an account.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Would a hold be admitted, for all that is known before the request's body is? Changes nothing and claims nothing.
+    /// Would a hold be admitted, for all that is known before the request's body is? Claims nothing.
     Probe {
         /// The call's id: where it is known already, the body decides.
         request_id: RequestId,
@@ -150,7 +150,7 @@ pub enum PackageChange {
     },
 }
 
-/// Why an account refuses. Nothing was changed.
+/// Why an account refuses. Nothing was changed but what looking at it found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Packages are there and not enough is available. The customer causes it; after a top-up the same call succeeds.
@@ -172,7 +172,7 @@ pub enum Refusal {
     Replayed,
     /// The id belongs to another request. The caller causes it; no retry helps.
     Reused,
-    /// There is no such call or package.
+    /// There is no such call, package or order.
     NotFound,
     /// The command contradicts what is there: the reason in words, without secrets.
     Conflict(&'static str),

@@ -19,7 +19,7 @@ pub enum EntryKind {
     Hold = 4,
     /// A call was charged what it had reserved: `held` down, `used` up.
     Charge = 5,
-    /// A call was charged beyond what it had reserved: `used` up.
+    /// A call was charged beyond what it had reserved, or (without a call) a new package pays an overrun: `used` up.
     ChargeMore = 6,
     /// A call gave back what it had reserved: `held` down.
     Free = 7,
@@ -29,7 +29,7 @@ pub enum EntryKind {
     Refund = 9,
     /// A call cost what no package covers. Moves no package, only the account's `overrun` up.
     Overrun = 10,
-    /// A call that had been charged as lost turned out to overrun less: the account's `overrun` down.
+    /// A call that had been charged as lost turned out to overrun less, or (without a call) a new package pays: the account's `overrun` down.
     OverrunCorrect = 11,
     /// A package was frozen. Moves nothing.
     Freeze = 12,

@@ -1,13 +1,15 @@
 //! The ledger: what customers hold of what they bought, decided without I/O, clock or randomness.
 //!
 //! [`Account`] is one customer's packages of one product with the calls that matter now. [`Account::decide`] takes a [`Command`] and the time and
-//! either changes the account, recording each movement as an [`Entry`], or refuses and changes nothing.
+//! either changes the account, recording each movement as an [`Entry`], or refuses and changes nothing. With either it looks at the account: what the
+//! clock did, which thresholds were crossed, which order of the next package is due. What is to be told of all that is an [`Event`].
 //!
 //! What always holds, after every command:
 //! * per prepaid package `granted = used + held + free`, and none of them is below zero;
 //! * a package's `granted`, `used` and `held` are the sums of its entries;
 //! * a package's `held` is the sum of the live calls' legs on it;
-//! * a call is charged at most once, whatever repeats.
+//! * a call is charged at most once, whatever repeats;
+//! * each crossing of a threshold has one event, at most one order is in flight, and an order is credited by one package at most.
 //!
 //! The border: who asks and how a decision is stored is not known here. A store loads an account, lets it decide, and writes [`Account::take_changes`] in
 //! one transaction.
@@ -37,7 +39,7 @@ pub use corrections::{Correction, CorrectionKey, CorrectionTarget};
 pub use entry::{Entry, EntryKind, Event, EventDetail, EventKind};
 pub use order::{Conclusion, Counted, FailureReason, Order, OrderState, Watch};
 pub use package::{Package, PackageKind, PackageState, Phase, Standing};
-pub use rules::{ALERTS_MAX, CAP_COUNT_MAX, Cap, Purchase, RepurchaseRule, Rules, Terms, Threshold};
+pub use rules::{ALERTS_MAX, CAP_COUNT_MAX, Cap, Purchase, RepurchaseRule, Rules, Terms, Threshold, UsageTerms};
 
 /// The most packages one account may have been granted: an account is loaded whole.
 pub const PACKAGES_MAX: usize = 1000;

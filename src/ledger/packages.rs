@@ -65,10 +65,27 @@ impl Account {
         });
         let leg = Leg { package_number: number, quantity: grant.quantity };
         self.record(EntryKind::Grant, leg, Cause { request_id: None, correction: None, at_ms: now_ms });
+        if self.usage_terms.carry_overrun {
+            self.pay_overrun(number, now_ms);
+        }
         if let Some(order_number) = grant.repurchase {
             self.credit(order_number, number, now_ms);
         }
         self.package(number).cloned().map(Outcome::Granted).ok_or(Refusal::NotFound)
+    }
+
+    /// What calls cost beyond every package is charged to one that was just granted, unless its time was over before.
+    fn pay_overrun(&mut self, number: u32, now_ms: i64) {
+        let cause = Cause { request_id: None, correction: None, at_ms: now_ms };
+        let is_payer = |package: &&Package| package.expires_at_ms.is_none_or(|at| now_ms < at);
+        let free = self.package(number).filter(is_payer).map_or(Quantity::ZERO, Package::free);
+        let paid = self.overrun.min(free);
+        if !paid.is_zero() {
+            self.record(EntryKind::ChargeMore, Leg { package_number: number, quantity: paid }, cause);
+            self.record(EntryKind::OverrunCorrect, Leg { package_number: 0, quantity: paid }, cause);
+            // Paying is part of the grant, which fixes the base: a package that it uses up never had a remainder.
+            self.fix_percent_base();
+        }
     }
 
     fn check_grant(&self, grant: &Grant, starts_at_ms: i64) -> Result<(), Refusal> {

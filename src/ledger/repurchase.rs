@@ -145,7 +145,7 @@ impl Account {
     }
 
     /// An order is in flight until it failed, or its package is there, or its time is over: no customer waits for ever, and nothing is ordered twice while
-    /// a package is on its way.
+    /// a package is on its way. One that is bought late, in its time, is in flight again unless another one is.
     fn store_order(&mut self, order: Order, now_ms: i64) {
         let number = order.number;
         let is_awaited = match order.state {

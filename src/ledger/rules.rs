@@ -140,3 +140,12 @@ pub struct Terms {
     /// How long an order may stay without its outcome, in milliseconds; `None` where nobody takes orders, so that none is made.
     pub repurchase_timeout_ms: Option<i64>,
 }
+
+/// What the merchant's configuration says about calls whose cost is only known afterwards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UsageTerms {
+    /// A hold shrinks to what is available, if that is anything, so that the rest of a package can be used up.
+    pub short_hold: bool,
+    /// The next package granted pays what calls cost beyond every package.
+    pub carry_overrun: bool,
+}

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{account, correction_id, fingerprint, order_rules, package_id, parts, request_id};
+use super::{account_of, correction_id, fingerprint, order_rules, package_id, parts, request_id};
 use crate::ledger::{
     Account, Command, Conclusion, FailureReason, Grant, Outcome, PackageChange, PackageKind, Refusal, Rules, Settlement,
-    Threshold,
+    Threshold, UsageTerms,
 };
 use crate::quantity::Delta;
 
@@ -76,9 +76,13 @@ pub(super) fn sequence() -> impl Strategy<Value = Vec<Step>> {
     ]
 }
 
+pub(super) fn usage_terms() -> impl Strategy<Value = UsageTerms> {
+    any::<(bool, bool)>().prop_map(|(short_hold, carry_overrun)| UsageTerms { short_hold, carry_overrun })
+}
+
 /// Decides a sequence on one account, unwatched: the account, the time at the end, and what was decided.
-pub(super) fn decided(steps: &[Step]) -> (Account, i64, Vec<Decided>) {
-    let mut account = account();
+pub(super) fn decided(usage_terms: UsageTerms, steps: &[Step]) -> (Account, i64, Vec<Decided>) {
+    let mut account = account_of(usage_terms);
     let mut now_ms = START_MS;
     let mut history = Vec::new();
     for step in steps {
@@ -103,8 +107,8 @@ fn attempt() -> impl Strategy<Value = Attempt> {
 fn action(order_weight: u32) -> impl Strategy<Value = Action> {
     let call = || 0..CALLS;
     let calls = prop_oneof![
-        1 => (1..15_i64).prop_map(|hold| Action::Probe { hold }),
-        12 => (call(), prop::bool::weighted(0.05), 1..=12_i64, 0..=80_i64, 0..3_u32).prop_map(
+        1 => (0..15_i64).prop_map(|hold| Action::Probe { hold }),
+        12 => (call(), prop::bool::weighted(0.05), prop_oneof![1 => Just(0_i64), 20 => 1..=12_i64], 0..=80_i64, 0..3_u32).prop_map(
             |(call, is_other, hold, lease_ms, replay_limit)| Action::Admit { call, is_other, hold, lease_ms, replay_limit }),
         2 => (call(), attempt(), -20..=80_i64).prop_map(|(call, attempt, lease_ms)| Action::Renew { call, attempt, lease_ms }),
         8 => (call(), attempt(), prop_oneof![1 => Just(0_i64), 5 => 0..=18_i64], prop_oneof![Just(200_u16), Just(502)])

@@ -10,6 +10,7 @@ mod order_examples;
 mod reference;
 mod rows;
 mod sequences;
+mod usage_examples;
 mod watch_examples;
 mod watched;
 mod watching;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use crate::ids::{CorrectionId, PackageId, RequestId};
 use crate::ledger::{
     Account, Call, Cap, Command, Fingerprint, Grant, Package, PackageKind, Purchase, RepurchaseRule, Rules, Settlement, Terms,
-    Threshold,
+    Threshold, UsageTerms,
 };
 use crate::quantity::Quantity;
 
@@ -71,6 +72,13 @@ fn terms() -> Arc<Terms> {
 fn account() -> Account {
     let mut account = Account::default();
     account.put_terms(terms());
+    account
+}
+
+/// One whose calls are metered by usage, or not.
+fn account_of(usage_terms: UsageTerms) -> Account {
+    let mut account = account();
+    account.put_usage_terms(usage_terms);
     account
 }
 

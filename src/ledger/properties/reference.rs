@@ -1,6 +1,6 @@
 //! What the contract wants, in the most naive way: one part at a time, no running totals, none of the ledger's own helpers.
 
-use crate::ledger::{Account, Admission, CallState, Command, Leg, Outcome, Package, PackageKind, Refusal, Standing};
+use crate::ledger::{Account, Admission, CallState, Command, Leg, Outcome, Package, PackageKind, Refusal, Standing, UsageTerms};
 use crate::quantity::Quantity;
 
 use super::parts;
@@ -66,9 +66,26 @@ pub(super) fn refusal(packages: &[Package], needed: Quantity, now_ms: i64) -> Re
     Refusal::NoPackage
 }
 
+/// The legs of a hold. "Where less than the hold but more than nothing is available", it may shrink to that; where nothing is, nothing is held.
+pub(super) fn hold(packages: &[Package], hold: Quantity, usage: UsageTerms, now_ms: i64) -> Result<Vec<Leg>, Refusal> {
+    if hold == Quantity::ZERO {
+        let (first_part, _) = take(packages, parts(1), now_ms);
+        let legs: Vec<Leg> = first_part.into_iter().map(|leg| Leg { quantity: Quantity::ZERO, ..leg }).collect();
+        return if legs.is_empty() { Err(refusal(packages, hold, now_ms)) } else { Ok(legs) };
+    }
+    let (legs, uncovered) = take(packages, hold, now_ms);
+    let is_short = uncovered > Quantity::ZERO;
+    if is_short && (!usage.short_hold || uncovered == hold) { Err(refusal(packages, hold, now_ms)) } else { Ok(legs) }
+}
+
 /// What an admission must answer, and the legs it must take.
-pub(super) fn admission(account: &Account, command: &Command, now_ms: i64) -> Result<(Outcome, Vec<Leg>), Refusal> {
-    let Command::Admit { request_id, fingerprint, hold, replay_limit, .. } = command else {
+pub(super) fn admission(
+    account: &Account,
+    command: &Command,
+    usage: UsageTerms,
+    now_ms: i64,
+) -> Result<(Outcome, Vec<Leg>), Refusal> {
+    let Command::Admit { request_id, fingerprint, hold: wanted, replay_limit, .. } = command else {
         panic!("not an admission");
     };
     let mut attempt = 1;
@@ -85,10 +102,8 @@ pub(super) fn admission(account: &Account, command: &Command, now_ms: i64) -> Re
             CallState::Released => attempt = call.attempt + 1,
         }
     }
-    match take(account.packages(), *hold, now_ms) {
-        (legs, Quantity::ZERO) => Ok((Outcome::Admitted(Admission::Held { attempt }), legs)),
-        _ => Err(refusal(account.packages(), *hold, now_ms)),
-    }
+    let legs = hold(account.packages(), *wanted, usage, now_ms)?;
+    Ok((Outcome::Admitted(Admission::Held { attempt }), legs))
 }
 
 /// The legs and the overrun of a held call that settles: its held legs first, then whatever is available in burn-down order.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::commands::Decided;
-use super::{account, terms};
+use super::{account_of, terms};
 use crate::ids::RequestId;
 use crate::ledger::{
     Account, Call, Changes, Command, Correction, CorrectionKey, CorrectionTarget, Entry, Event, Order, Outcome, Package, Refusal,
-    Settlement, Watch,
+    Settlement, UsageTerms, Watch,
 };
 use crate::quantity::Quantity;
 
@@ -26,9 +26,13 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Decides commands in batches of these sizes, over and over, keeping the account in memory and writing after each batch.
-    pub(super) fn in_batches(history: &[Decided], sizes: &[usize]) -> (Self, Vec<Result<Outcome, Refusal>>) {
+    pub(super) fn in_batches(
+        usage_terms: UsageTerms,
+        history: &[Decided],
+        sizes: &[usize],
+    ) -> (Self, Vec<Result<Outcome, Refusal>>) {
         let mut rows = Self::default();
-        let mut account = account();
+        let mut account = account_of(usage_terms);
         let mut answers = Vec::new();
         let mut rest = history;
         for size in sizes.iter().cycle() {
@@ -49,7 +53,7 @@ impl Rows {
     }
 
     /// Decides each command on an account loaded for it alone.
-    pub(super) fn reloading(history: &[Decided]) -> (Self, Vec<Result<Outcome, Refusal>>) {
+    pub(super) fn reloading(usage_terms: UsageTerms, history: &[Decided]) -> (Self, Vec<Result<Outcome, Refusal>>) {
         let mut rows = Self::default();
         let mut answers = Vec::new();
         for (command, now_ms, _) in history {
@@ -57,6 +61,7 @@ impl Rows {
             let packages = rows.packages.values().rev().cloned().collect();
             let mut account = Account::load(packages, rows.overrun, rows.entries.len() as u64);
             account.put_terms(terms());
+            account.put_usage_terms(usage_terms);
             account.put_watch(rows.watch.clone());
             let in_flight = rows.watch.order_in_flight.map(|number| rows.orders[&number].clone());
             in_flight.into_iter().for_each(|order| account.put_order(order));

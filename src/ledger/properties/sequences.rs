@@ -6,11 +6,13 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::commands::{decided, sequence};
+use super::commands::{decided, sequence, usage_terms};
 use super::rows::Rows;
 use super::watched::Watched;
 use super::{admit, assert_same, package_numbered, parts, prepaid, reference, request_id};
-use crate::ledger::{Account, CallState, Command, EntryKind, EventDetail, Package, PackageKind, Refusal, Settlement, Standing};
+use crate::ledger::{
+    Account, CallState, Command, EntryKind, EventDetail, Package, PackageKind, Refusal, Settlement, Standing, UsageTerms,
+};
 use crate::quantity::Quantity;
 
 fn config(cases: u32) -> ProptestConfig {
@@ -32,19 +34,19 @@ proptest! {
     /// The rules themselves are in [`Watched`]: balances are sums of entries, nothing is negative, holds fit, burn-down and refusals are the
     /// reference's, refusals and repeats change nothing, and a call is charged once.
     #[test]
-    fn every_rule_holds_after_every_command(steps in sequence()) {
-        let mut watched = Watched::run(&steps);
+    fn every_rule_holds_after_every_command(usage in usage_terms(), steps in sequence()) {
+        let mut watched = Watched::run(usage, &steps);
         watched.check_late_repeats();
         watched.check_credits();
     }
 
     #[test]
-    fn batching_and_reloading_change_no_answer_and_no_row(steps in sequence(), sizes in prop::collection::vec(1..40_usize, 1..10)) {
-        let (_, _, history) = decided(&steps);
+    fn batching_and_reloading_change_no_answer_and_no_row(usage in usage_terms(), steps in sequence(), sizes in prop::collection::vec(1..40_usize, 1..10)) {
+        let (_, _, history) = decided(usage, &steps);
         let answers: Vec<_> = history.iter().map(|(_, _, answer)| answer.clone()).collect();
-        let (one_by_one, answers_one_by_one) = Rows::in_batches(&history, &[1]);
+        let (one_by_one, answers_one_by_one) = Rows::in_batches(usage, &history, &[1]);
         prop_assert_eq!(&answers_one_by_one, &answers);
-        let runs = [Rows::in_batches(&history, &[usize::MAX]), Rows::in_batches(&history, &sizes), Rows::reloading(&history)];
+        let runs = [Rows::in_batches(usage, &history, &[usize::MAX]), Rows::in_batches(usage, &history, &sizes), Rows::reloading(usage, &history)];
         for (rows, answers_then) in runs {
             prop_assert_eq!(&answers_then, &answers);
             prop_assert_eq!(&rows, &one_by_one);
@@ -52,9 +54,10 @@ proptest! {
     }
 
     #[test]
-    fn a_settle_after_a_lost_hold_ends_where_a_timely_one_would_have(steps in sequence(), charge in 0..20_i64, charge_lost in any::<bool>()) {
-        let (mut account, now_ms, _) = decided(&steps);
-        // At least one call is held, whatever the sequence left.
+    fn a_settle_after_a_lost_hold_ends_where_a_timely_one_would_have(usage in usage_terms(), steps in sequence(), charge in 0..20_i64, charge_lost in any::<bool>()) {
+        let (mut account, now_ms, _) = decided(usage, &steps);
+        // At least one call is held, whatever the sequence left to be paid.
+        account.put_usage_terms(UsageTerms::default());
         account.decide(&Command::Grant(Box::new(prepaid(200, 5))), now_ms).unwrap();
         account.decide(&admit(200, 5), now_ms).unwrap();
         for call in account.calls().filter(|call| call.state == CallState::Held) {
@@ -138,8 +141,8 @@ fn the_sequences_reach_every_kind_of_entry_and_event_every_refusal_and_every_fai
     let mut events = BTreeSet::new();
     let mut reasons = BTreeSet::new();
     for _ in 0..60 {
-        let steps = sequence().new_tree(&mut runner).unwrap().current();
-        let watched = Watched::run(&steps);
+        let (usage, steps) = (usage_terms(), sequence()).new_tree(&mut runner).unwrap().current();
+        let watched = Watched::run(usage, &steps);
         kinds.extend(watched.kinds().iter().copied());
         events.extend(watched.events.iter().map(|event| event.kind.as_str()));
         reasons.extend(watched.events.iter().filter_map(|event| match event.detail {
@@ -148,9 +151,7 @@ fn the_sequences_reach_every_kind_of_entry_and_event_every_refusal_and_every_fai
         }));
         answers.extend(watched.history.iter().map(|(_, _, answer)| name_of(answer)));
     }
-    // A lost hold is charged what it had reserved, so no overrun is ever corrected.
-    let expected: BTreeSet<EntryKind> = EntryKind::ALL.into_iter().filter(|kind| *kind != EntryKind::OverrunCorrect).collect();
-    assert_eq!(kinds, expected);
+    assert_eq!(kinds, BTreeSet::from(EntryKind::ALL));
     let refusals =
         ["Exhausted", "Expired", "Frozen", "NoPackage", "InFlight", "Replayed", "Reused", "NotFound", "Conflict", "Invalid"];
     let outcomes = [

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::commands::{Decided, START_MS, Step};
 use super::watching::{Decision, Watching};
-use super::{account, assert_same, parts, reference, terms, watching};
+use super::{account_of, assert_same, parts, reference, terms, watching};
 use crate::ids::RequestId;
 use crate::ledger::{
     Account, Admission, Call, CallState, Command, Conclusion, Entry, EntryKind, Event, Grant, Leg, OrderState, Outcome, Package,
-    PackageChange, PackageKind, Refusal, Settlement, Standing,
+    PackageChange, PackageKind, Refusal, Settlement, Standing, UsageTerms,
 };
 use crate::quantity::Quantity;
 
@@ -29,6 +29,7 @@ struct Sums {
 
 pub(super) struct Watched {
     account: Account,
+    usage_terms: UsageTerms,
     now_ms: i64,
     pub(super) history: Vec<Decided>,
     pub(super) events: Vec<Event>,
@@ -37,9 +38,10 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn run(steps: &[Step]) -> Self {
+    pub(super) fn run(usage_terms: UsageTerms, steps: &[Step]) -> Self {
         let mut watched = Self {
-            account: account(),
+            account: account_of(usage_terms),
+            usage_terms,
             now_ms: START_MS,
             history: Vec::new(),
             events: Vec::new(),
@@ -166,7 +168,7 @@ impl Watched {
     fn check_answer(&self, before: &Account, command: &Command, result: &Result<Outcome, Refusal>, what: &str) {
         match command {
             Command::Admit { request_id, hold, .. } => {
-                let expected = reference::admission(before, command, self.now_ms);
+                let expected = reference::admission(before, command, self.usage_terms, self.now_ms);
                 assert_eq!(*result, expected.clone().map(|(outcome, _)| outcome), "{what}");
                 if let Ok((outcome, legs)) = expected {
                     let call = self.account.call(request_id).unwrap();
@@ -174,7 +176,8 @@ impl Watched {
                     let is_new = outcome != Outcome::Admitted(Admission::Replay);
                     let is_limited = !before.balance(self.now_ms).is_unmetered;
                     let available = reference::available(before.packages(), self.now_ms);
-                    assert!(!is_new || !is_limited || *hold <= available, "{what}: above the available {available}");
+                    assert!(!is_new || !is_limited || call.hold <= available, "{what}: above the available {available}");
+                    assert!(!is_new || call.hold == *hold || (self.usage_terms.short_hold && call.hold == available), "{what}");
                     let is_blank =
                         call.status.is_none() && call.replays == 0 && !call.lost && !call.is_final && !call.usage_missing;
                     assert!(
@@ -184,10 +187,8 @@ impl Watched {
                 }
             }
             Command::Probe { hold, .. } => {
-                let expected = match reference::take(before.packages(), *hold, self.now_ms) {
-                    (_, Quantity::ZERO) => Ok(Outcome::Admissible),
-                    _ => Err(reference::refusal(before.packages(), *hold, self.now_ms)),
-                };
+                let legs = reference::hold(before.packages(), *hold, self.usage_terms, self.now_ms);
+                let expected = legs.map(|_| Outcome::Admissible);
                 assert_eq!(*result, expected, "{what}");
             }
             Command::Settle(settlement) => self.check_settle(before, settlement, result, what),
@@ -212,7 +213,10 @@ impl Watched {
                 let expected = Call { lease_ends_ms, ..known.clone() };
                 assert_eq!(self.account.call(request_id), Some(&expected), "{what}");
             }
-            Command::Grant(grant) => self.check_grant(before, grant, result, what),
+            Command::Grant(grant) => {
+                self.check_grant(before, grant, result, what);
+                self.check_overrun(before, what);
+            }
             Command::ConcludeOrder { number, conclusion, package: None } => {
                 let expected = watching::conclusion(before.order(*number), *conclusion);
                 let name = |refusal: &Refusal| format!("{refusal:?}").chars().take_while(char::is_ascii_alphanumeric).collect();
@@ -222,6 +226,7 @@ impl Watched {
             Command::ConcludeOrder { number, conclusion, package: Some(grant) } => {
                 let is_possible = *conclusion == Conclusion::Succeeded && grant.repurchase == Some(*number);
                 assert!(is_possible || result.is_err(), "{what}");
+                self.check_overrun(before, what);
             }
             Command::Change { package_id, change } => {
                 let known = before.packages().iter().find(|package| package.id == *package_id);
@@ -247,6 +252,21 @@ impl Watched {
         assert_eq!(matches!(result, Err(Refusal::Conflict(_))), is_other || is_second, "{what}");
         assert_eq!(*result == Err(Refusal::NotFound), is_of_no_order, "{what}");
         assert_eq!(matches!(result, Ok(Outcome::Package(_))), granted.is_some() && !is_other, "{what}");
+    }
+
+    /// A package that was granted pays the overrun that there was, as far as it goes, and nothing else pays it.
+    fn check_overrun(&self, before: &Account, what: &str) {
+        let is_new = |package: &&Package| before.package(package.number).is_none();
+        let is_over = |package: &Package| package.expires_at_ms.is_some_and(|at| at <= self.now_ms);
+        let new = self.account.packages().iter().find(is_new);
+        let is_paying = self.usage_terms.carry_overrun && new.is_some_and(|package| !is_over(package));
+        let most = match new.map(|package| package.kind) {
+            Some(PackageKind::Prepaid) => new.unwrap().granted,
+            _ => Quantity::MAX,
+        };
+        let paid = if is_paying { before.overrun().min(most) } else { Quantity::ZERO };
+        assert_eq!(self.account.overrun().parts(), before.overrun().parts() - paid.parts(), "{what}");
+        assert_eq!(new.map_or(Quantity::ZERO, |package| package.used), paid, "{what}");
     }
 
     fn check_change(&self, known: Option<&Package>, change: PackageChange, result: &Result<Outcome, Refusal>, what: &str) {
