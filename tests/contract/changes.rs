@@ -83,9 +83,9 @@ async fn a_call_after_the_expiry_finds_it_too(suite: Arc<Suite>) {
 
 async fn moving_the_expiry_into_the_past_expires_at_once(suite: Arc<Suite>) {
     let customer = suite.watched("translate").await;
-    let package = customer.grant("10").await;
+    let package = customer.grant_and("10", json!({ "starts_at": in_seconds(-60) })).await;
     let path = format!("/packages/{package}");
-    let reply = customer.gateway.write("PATCH", &path, &json!({ "expires_at": in_seconds(0) })).await;
+    let reply = customer.gateway.write("PATCH", &path, &json!({ "expires_at": in_seconds(-5) })).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     customer.call().send().await.problem(402, "package_expired");
     customer.expect_events("package.expired", 1).await;
@@ -93,7 +93,7 @@ async fn moving_the_expiry_into_the_past_expires_at_once(suite: Arc<Suite>) {
     let reply = customer.gateway.write("PATCH", &path, &json!({ "expires_at": in_seconds(900) })).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     customer.charge(1, "1").await;
-    customer.gateway.write("PATCH", &path, &json!({ "expires_at": in_seconds(0) })).await;
+    customer.gateway.write("PATCH", &path, &json!({ "expires_at": in_seconds(-5) })).await;
     customer.call().send().await.problem(402, "package_expired");
     customer.expect_events("package.expired", 2).await;
     customer.expect_events("balance.exhausted", 2).await;

@@ -39,7 +39,7 @@ fn written(mut rules: Value) -> Value {
 
 fn full() -> Value {
     let mut rule = repurchase("2.5", "1000");
-    rule["cap"] = json!({ "count": 3, "spend": "49.9", "period": "24h" });
+    rule["cap"] = json!({ "count": 3, "spend": "49.9", "period": "36h" });
     rule["cooldown"] = json!("15m");
     json!({ "alerts": [{ "percent": "12.5" }, { "remaining": "0.0001" }], "repurchase": rule })
 }
