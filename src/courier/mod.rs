@@ -15,6 +15,8 @@ mod run;
 mod schedule;
 mod sender;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::fmt;

@@ -1,7 +1,6 @@
 //! What the order hook's answer means for an order (contract section 4, auto-repurchase).
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use super::verdict::Failure;
 use super::{Reply, Unreached};
@@ -28,17 +27,12 @@ pub(super) enum Answer {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "status", rename_all = "snake_case")]
-enum Body {
-    Pending,
-    Succeeded {
-        #[serde(default)]
-        package: Option<Map<String, Value>>,
-    },
-    Failed {
-        #[serde(default)]
-        reason: Option<String>,
-    },
+struct Body {
+    status: String,
+    #[serde(default)]
+    package: Option<BoughtPackage>,
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// The package that an order brought, as it is written for `PUT /packages`. What the order says already may be left out.
@@ -133,15 +127,17 @@ fn read_body(
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err("the answer is no JSON object".to_owned());
     }
-    match serde_json::from_slice(body).map_err(unreadable)? {
-        Body::Pending => Ok((Conclusion::Pending, None)),
-        Body::Succeeded { package: None } => Ok((Conclusion::Succeeded, None)),
-        Body::Succeeded { package: Some(package) } => {
-            let package: BoughtPackage = serde_json::from_value(Value::Object(package)).map_err(unreadable)?;
+    let Body { status, package, reason } = serde_json::from_slice(body).map_err(unreadable)?;
+    match (status.as_str(), package) {
+        ("pending", None) => Ok((Conclusion::Pending, None)),
+        ("succeeded", None) => Ok((Conclusion::Succeeded, None)),
+        ("succeeded", Some(package)) => {
             let grant = package.into_grant(key, repurchase_id, order).map_err(|reason| format!("package.{reason}"))?;
             Ok((Conclusion::Succeeded, Some(Box::new(grant))))
         }
-        Body::Failed { reason } => Ok((Conclusion::Failed(failure_reason(reason.as_deref())), None)),
+        ("failed", None) => Ok((Conclusion::Failed(failure_reason(reason.as_deref())), None)),
+        ("pending" | "failed", Some(_)) => Err("only an order that succeeded brings a package".to_owned()),
+        _ => Err("status: expected \"pending\", \"succeeded\" or \"failed\"".to_owned()),
     }
 }
 
@@ -247,7 +243,7 @@ mod tests {
             (r#"{"order_id":""}"#, "status 200: package.order_id: "),
             (r#"{"quantity":7}"#, "status 200: the answer is not understood: "),
             (r#"{"expire_at":"1970-01-01T00:00:02Z"}"#, "status 200: the answer is not understood: unknown field `expire_at`"),
-            (r#"[]"#, "status 200: the answer is not understood: "),
+            (r#""p1""#, "status 200: the answer is not understood: "),
         ] {
             let error = package(members).map(|grant| format!("{grant:?}")).expect_err(members);
             assert!(error.starts_with(expected), "{error}");
@@ -263,7 +259,16 @@ mod tests {
         for status in [400, 401, 404, 409, 410, 422] {
             assert!(matches!(answer(status, Some(r#"{"status":"succeeded"}"#)), Answer::Refused(_)), "{status}");
         }
-        for body in [None, Some(""), Some("OK"), Some("{}"), Some("null"), Some(r#"{"status":"done"}"#), Some("[\"pending\"]")] {
+        for body in [
+            None,
+            Some(""),
+            Some("OK"),
+            Some("{}"),
+            Some("null"),
+            Some(r#"{"status":"done"}"#),
+            Some(r#"{"status":"pending","package":{}}"#),
+            Some("[\"pending\"]"),
+        ] {
             assert!(matches!(answer(200, body), Answer::None(_)), "{body:?}");
         }
         let unreached = answer_of(Err(Unreached::TimedOut));

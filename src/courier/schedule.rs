@@ -1,8 +1,7 @@
 //! When a post is tried again.
 
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
+use time::{Date, Month, Time};
 
 use crate::ids::EventId;
 
@@ -45,10 +44,25 @@ pub(super) fn retry_after_ms(value: &str, now_ms: i64) -> Option<i64> {
     let ms = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         value.parse::<i64>().map_or(RETRY_AFTER_MAX_MS, |seconds| seconds.saturating_mul(1000))
     } else {
-        let at = OffsetDateTime::parse(value, &Rfc2822).ok()?;
-        at.unix_timestamp().saturating_mul(1000).saturating_sub(now_ms)
+        http_date_s(value)?.saturating_mul(1000).saturating_sub(now_ms)
     };
     Some(ms.clamp(0, RETRY_AFTER_MAX_MS))
+}
+
+/// Unix seconds of a date as HTTP writes it (RFC 9110, 5.6.7); its two obsolete forms are not read.
+fn http_date_s(value: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (_, date) = value.split_once(", ")?;
+    let mut parts = date.split(' ');
+    let (day, month, year, clock) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    if parts.next() != Some("GMT") || parts.next().is_some() {
+        return None;
+    }
+    let month = MONTHS.iter().position(|name| *name == month).and_then(|place| u8::try_from(place.saturating_add(1)).ok())?;
+    let mut clock = clock.splitn(3, ':').map(|part| part.parse::<u8>().ok());
+    let time = Time::from_hms(clock.next()??, clock.next()??, clock.next()??).ok()?;
+    let date = Date::from_calendar_date(year.parse().ok()?, Month::try_from(month).ok()?, day.parse().ok()?).ok()?;
+    Some(date.with_time(time).assume_utc().unix_timestamp())
 }
 
 #[cfg(test)]
@@ -108,6 +122,10 @@ mod tests {
             ("1.5", None),
             ("soon", None),
             ("Sun, 06 Nov", None),
+            ("Sun, 31 Feb 2094 08:49:37 GMT", None),
+            ("Sun, 06 Nov 2094 08:49:61 GMT", None),
+            ("Sun, 06 Nov 2094 08:49 GMT", None),
+            ("Sun, 06 Nov 2094 08:49:37 CET", None),
         ] {
             assert_eq!(retry_after_ms(value, now_ms), expected, "{value:?}");
         }

@@ -95,8 +95,7 @@ fn request(post: &Post) -> Result<Request, ErrorCode> {
     let _ = options.set_connect_timeout(timeout_ns);
     let _ = options.set_first_byte_timeout(timeout_ns);
     let _ = options.set_between_bytes_timeout(timeout_ns);
-    let mut headers: Vec<_> =
-        post.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes())).collect();
+    let mut headers: Vec<_> = post.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes())).collect();
     headers.push(("content-length".to_owned(), post.body.len().to_string().into_bytes()));
     let (ending, trailers) = wit_future::new::<BodyEnding>(|| Ok(None));
     let (mut chunks, reader) = wit_stream::new();
