@@ -10,6 +10,7 @@ mod error;
 mod gateway;
 mod header;
 mod hook;
+mod meter;
 mod product;
 mod secret_names;
 mod secrets;
@@ -25,7 +26,7 @@ pub use error::ConfigError;
 pub(crate) use hook::EVENT_TYPES;
 pub use hook::{EventFilter, HookUrl, RepurchaseHook, SigningSecret, Webhook};
 pub use secret_names::secret_names;
-pub use types::{Backend, ChargeWhen, Config, Durability, Gateway, LostHold, Meter, MissingRequestId, Product, Route};
+pub use types::{Backend, ChargeWhen, Config, Drain, Durability, Gateway, LostHold, Meter, MissingRequestId, Product, Route};
 pub(crate) use units::{DURATION_ACCEPTED, duration_ms};
 
 use secrets::Secrets;

@@ -1,14 +1,15 @@
 //! Reads one `[[product]]`.
 
-use toml::Value;
+use toml::{Table, Value};
 
 use super::address;
 use super::caller;
 use super::error::ConfigError;
 use super::header;
+use super::meter;
 use super::secrets::{Form, Secrets};
 use super::section::{Keys, Section};
-use super::types::{Backend, ChargeWhen, Meter, Product};
+use super::types::{Backend, Drain, Meter, Product};
 use crate::ids::ProductId;
 use crate::ledger::{ALERTS_MAX, Threshold};
 use crate::quantity::Quantity;
@@ -60,13 +61,15 @@ pub(super) fn read(
     let id = id.map_or_else(|| section.required_text("id", id_accepted).and(Err(section.invalid("id", id_accepted))), Ok)?;
     let route_text = section.required_text("route", address::ROUTE_ACCEPTED)?;
     let route = address::route(route_text).ok_or_else(|| section.invalid("route", address::ROUTE_ACCEPTED))?;
-    check_drain(&section)?;
+    let meter = meter::read(&section)?;
+    let replay_limit = if matches!(meter, Meter::Usage(_)) { 0 } else { 1 };
     Ok(Product {
         id,
         route,
         backend: backend(&section)?,
         timeout_ms: section.duration_ms("timeout", "30s", "1ms", "300s")?,
         idle_timeout_ms: section.duration_ms("idle_timeout", "60s", "1ms", "24h")?,
+        drain: drain(&section)?,
         exhausted_status: section.integer("exhausted_status", 402, "402, 403, 429", |status| match status {
             402 => Some(402),
             403 => Some(403),
@@ -74,12 +77,12 @@ pub(super) fn read(
             _ => None,
         })?,
         max_request_body_bytes: section.size_bytes("max_request_body", "1 MiB", "1 B", "1 TiB")?,
-        replay_limit: section.integer("replay_limit", 1, "a whole number from 0 to 1000000", |limit| {
+        replay_limit: section.integer("replay_limit", replay_limit, "a whole number from 0 to 1000000", |limit| {
             u32::try_from(limit).ok().filter(|limit| *limit <= REPLAY_LIMIT_MAX)
         })?,
         backend_headers: backend_headers(&section, secrets)?,
         caller: caller::read(&section, secrets, warnings)?,
-        meter: meter(&section)?,
+        meter,
         alerts: alerts(&section)?,
     })
 }
@@ -118,13 +121,15 @@ fn backend(section: &Section<'_>) -> Result<Backend, ConfigError> {
     })
 }
 
-/// `drain` is about learning the usage after the caller has left: calls that cost one unit whatever is in them have no use for it, and it is checked all the same.
-fn check_drain(section: &Section<'_>) -> Result<(), ConfigError> {
-    if let Some(drain) = section.section("drain", Keys::known(&["bytes", "time"]))? {
-        drain.size_bytes("bytes", "1 MiB", "0", "1 GiB")?;
-        drain.duration_ms("time", "30s", "0s", "1h")?;
-    }
-    Ok(())
+/// `drain` is about learning the usage: calls that cost one unit whatever is in them have no use for it, and it is checked all the same.
+fn drain(section: &Section<'_>) -> Result<Drain, ConfigError> {
+    let table = Table::new();
+    let drain = section.section("drain", Keys::known(&["bytes", "time"]))?;
+    let drain = drain.unwrap_or_else(|| Section::any(section.key("drain"), &table));
+    Ok(Drain {
+        bytes_max: drain.size_bytes("bytes", "1 MiB", "0", "1 GiB")?,
+        time_max_ms: drain.duration_ms("time", "30s", "0s", "1h")?,
+    })
 }
 
 fn backend_headers(section: &Section<'_>, secrets: Secrets<'_>) -> Result<Vec<(String, Secret)>, ConfigError> {
@@ -149,21 +154,4 @@ fn backend_headers(section: &Section<'_>, secrets: Secrets<'_>) -> Result<Vec<(S
         read.push((lower_case, value));
     }
     Ok(read)
-}
-
-fn meter(section: &Section<'_>) -> Result<Meter, ConfigError> {
-    let forwarded = Meter::Call { charge_when: ChargeWhen::Forwarded };
-    let Some(Value::Table(table)) = section.get("meter") else {
-        return section
-            .get("meter")
-            .map_or(Ok(forwarded), |_| Err(section.invalid("meter", "a table such as { unit = \"call\" }")));
-    };
-    let unit = Section::any(section.key("meter"), table);
-    match unit.text("unit", "\"call\"")? {
-        None | Some("call") => {}
-        Some(_) => return Err(unit.unavailable("unit", "\"call\"")),
-    }
-    let call = Section::open(section.key("meter"), table, Keys::known(&["unit", "charge_when"]))?;
-    let choices = [("forwarded", ChargeWhen::Forwarded), ("succeeded", ChargeWhen::Succeeded)];
-    Ok(Meter::Call { charge_when: call.choice("charge_when", ChargeWhen::Forwarded, &choices)? })
 }

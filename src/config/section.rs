@@ -162,6 +162,11 @@ impl<'t> Section<'t> {
         })
     }
 
+    /// True or false.
+    pub(super) fn truth(&self, name: &str, default: bool) -> Result<bool, ConfigError> {
+        self.get(name).map_or(Ok(default), |value| value.as_bool().ok_or_else(|| self.invalid(name, "true, false")))
+    }
+
     /// A duration within bounds, in milliseconds. Bounds are written like values, so that a refusal shows them as people write them.
     pub(super) fn duration_ms(&self, name: &str, default: &str, least: &str, most: &str) -> Result<i64, ConfigError> {
         let text = self.text(name, units::DURATION_ACCEPTED)?.unwrap_or(default);

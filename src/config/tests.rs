@@ -54,6 +54,7 @@ fn the_smallest_configuration_has_the_defaults_of_the_contract() {
     let product = config.product(&ProductId::new("translate").unwrap()).unwrap();
     assert_eq!((product.timeout_ms, product.idle_timeout_ms), (30_000, 60_000));
     assert_eq!((product.exhausted_status, product.max_request_body_bytes, product.replay_limit), (402, 1 << 20, 1));
+    assert_eq!((product.drain.bytes_max, product.drain.time_max_ms), (1 << 20, 30_000));
     assert!(product.backend_headers.is_empty());
     assert_eq!(product.meter, Meter::Call { charge_when: ChargeWhen::Forwarded });
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
@@ -82,6 +83,7 @@ fn every_key_of_the_gateway_and_of_a_per_call_product_is_read() {
     assert_eq!((gateway.lost_hold, gateway.durability), (LostHold::Release, Durability::Process));
     let product = &config.products[0];
     assert_eq!((product.timeout_ms, product.idle_timeout_ms), (300_000, 250));
+    assert_eq!((product.drain.bytes_max, product.drain.time_max_ms), (64 << 10, 5_000));
     assert_eq!((product.exhausted_status, product.max_request_body_bytes, product.replay_limit), (429, 20 << 20, 0));
     let headers: Vec<_> = product.backend_headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     assert_eq!(headers, [("authorization", "backend_auth-s3cret"), ("x-plan", "gold")]);

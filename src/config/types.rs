@@ -7,6 +7,7 @@ use super::hook::{RepurchaseHook, Webhook};
 use crate::caller::CallerPolicy;
 use crate::ids::ProductId;
 use crate::ledger::{Terms, Threshold};
+use crate::meter::UsageMeter;
 use crate::secret::Secret;
 
 /// The whole configuration.
@@ -111,6 +112,8 @@ pub struct Product {
     pub timeout_ms: i64,
     /// Between two chunks, of the request and of the reply.
     pub idle_timeout_ms: i64,
+    /// How far the reply of a caller who has left is read on, to learn the usage.
+    pub drain: Drain,
     /// The status of a refusal for want of quantity: 402, 403 or 429.
     pub exhausted_status: u16,
     /// The largest request body.
@@ -127,22 +130,34 @@ pub struct Product {
     pub alerts: Vec<Threshold>,
 }
 
-/// What a call costs.
+/// How far the reply of a caller who has left is read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// So many bytes more.
+    pub bytes_max: u64,
+    /// For so long.
+    pub time_max_ms: i64,
+}
+
+/// What a call costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meter {
     /// One unit a call.
     Call {
         /// Which calls are charged.
         charge_when: ChargeWhen,
     },
+    /// What it used.
+    Usage(UsageMeter),
 }
 
 impl Meter {
     /// What is counted, as packages and balances name it.
     #[must_use]
-    pub const fn unit(&self) -> &'static str {
+    pub fn unit(&self) -> &str {
         match self {
             Self::Call { .. } => "call",
+            Self::Usage(meter) => meter.unit(),
         }
     }
 }

@@ -23,7 +23,7 @@ struct CustomerView<'a> {
 #[derive(Serialize)]
 struct ProductView<'a> {
     product_id: &'a ProductId,
-    unit: Option<&'static str>,
+    unit: Option<&'a str>,
     remaining: Quantity,
     last_call_at: Option<String>,
 }
@@ -47,7 +47,7 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> R
     json::response(200, &List { customers: customers.collect(), next_cursor })
 }
 
-fn product_view<'a>(row: &'a queries::ProductRow, config: &Config) -> ProductView<'a> {
+fn product_view<'a>(row: &'a queries::ProductRow, config: &'a Config) -> ProductView<'a> {
     ProductView {
         product_id: &row.product_id,
         unit: json::unit(config, &row.product_id),

@@ -20,7 +20,7 @@ pub(super) fn response(status: u16, document: &impl Serialize) -> Result<Respons
 }
 
 /// What a product counts, where it is still configured.
-pub(super) fn unit(config: &Config, product_id: &ProductId) -> Option<&'static str> {
+pub(super) fn unit<'c>(config: &'c Config, product_id: &ProductId) -> Option<&'c str> {
     config.product(product_id).map(|product| product.meter.unit())
 }
 
@@ -30,7 +30,7 @@ pub(super) struct PackageView<'a> {
     customer_id: &'a CustomerId,
     product_id: &'a ProductId,
     kind: PackageKind,
-    unit: Option<&'static str>,
+    unit: Option<&'a str>,
     granted: Option<Quantity>,
     used: Quantity,
     held: Quantity,
@@ -44,7 +44,7 @@ pub(super) struct PackageView<'a> {
 }
 
 impl<'a> PackageView<'a> {
-    pub(super) fn new(key: &'a AccountKey, package: &'a Package, config: &Config, now_ms: i64) -> Self {
+    pub(super) fn new(key: &'a AccountKey, package: &'a Package, config: &'a Config, now_ms: i64) -> Self {
         let has_quantity = package.kind == PackageKind::Prepaid;
         Self {
             package_id: &package.id,
@@ -69,7 +69,7 @@ impl<'a> PackageView<'a> {
 #[derive(Serialize)]
 pub(super) struct ProductBalanceView<'a> {
     product_id: &'a ProductId,
-    unit: Option<&'static str>,
+    unit: Option<&'a str>,
     granted: Quantity,
     used: Quantity,
     held: Quantity,
@@ -80,7 +80,7 @@ pub(super) struct ProductBalanceView<'a> {
 }
 
 impl<'a> ProductBalanceView<'a> {
-    pub(super) fn new(key: &'a AccountKey, account: &'a Account, config: &Config, now_ms: i64) -> Self {
+    pub(super) fn new(key: &'a AccountKey, account: &'a Account, config: &'a Config, now_ms: i64) -> Self {
         let balance = account.balance(now_ms);
         Self {
             product_id: &key.product_id,

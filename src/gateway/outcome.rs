@@ -44,7 +44,8 @@ impl Outcome {
 pub fn outcome(meter: &Meter, admission: &Admission, status: u16) -> Outcome {
     match (admission, meter) {
         (Admission::Replay, _) => Outcome::Replayed,
-        (Admission::Held { .. }, Meter::Call { charge_when: ChargeWhen::Forwarded }) => Outcome::Charged(HOLD),
+        // What was used is known with the end of the body only; until edges read it, no configuration has such a product.
+        (Admission::Held { .. }, Meter::Usage(_) | Meter::Call { charge_when: ChargeWhen::Forwarded }) => Outcome::Charged(HOLD),
         (Admission::Held { .. }, Meter::Call { charge_when: ChargeWhen::Succeeded }) => {
             if (200..300).contains(&status) {
                 Outcome::Charged(HOLD)
