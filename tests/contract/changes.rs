@@ -14,6 +14,9 @@ crate::cases! {
     moving_the_expiry_into_the_past_expires_at_once,
     a_package_that_starts_by_the_clock_arms_and_moves_the_base,
     a_package_granted_in_the_past_is_expired_at_once,
+    what_takes_a_package_away_takes_it_from_the_base,
+    an_expiry_takes_a_package_from_the_base,
+    unfreezing_gives_a_package_back_to_the_base,
     every_change_of_a_package_is_an_event,
 }
 
@@ -122,6 +125,54 @@ async fn a_package_granted_in_the_past_is_expired_at_once(suite: Arc<Suite>) {
     customer.alerts(json!([{ "remaining": "5" }])).await;
     customer.grant_and("10", json!({ "starts_at": in_seconds(-20), "expires_at": in_seconds(-10) })).await;
     assert_eq!(customer.story().await, ["package.expired"], "what never remained cannot fall");
+}
+
+/// Two packages of 10, the first of them burned first, and an alert at half of what counts.
+async fn halves(suite: &Suite, second: Value) -> (Watched, String) {
+    let customer = suite.watched("translate").await;
+    customer.grant_and("10", json!({ "priority": 1 })).await;
+    let second = customer.grant_and("10", second).await;
+    customer.alerts(json!([{ "percent": "50" }])).await;
+    (customer, second)
+}
+
+/// Checks that half of 10 counts, and not half of 20.
+async fn expect_half_of_ten(customer: &Watched, after: &str) {
+    assert_eq!(customer.told().await.len(), 0, "{after}: 10 of 10 is no half");
+    customer.charge(4, "4").await;
+    assert_eq!(customer.told().await.len(), 0, "{after}");
+    customer.charge(1, "5").await;
+    assert_eq!(customer.told().await.len(), 1, "{after}");
+}
+
+async fn what_takes_a_package_away_takes_it_from_the_base(suite: Arc<Suite>) {
+    for action in ["freeze", "release", "adjust"] {
+        let (customer, second) = halves(&suite, json!({ "priority": 2 })).await;
+        if action == "adjust" {
+            customer.adjust(&second, "-10").await;
+        } else {
+            customer.change(&second, action).await;
+        }
+        expect_half_of_ten(&customer, action).await;
+    }
+}
+
+async fn an_expiry_takes_a_package_from_the_base(suite: Arc<Suite>) {
+    let (customer, second) = halves(&suite, json!({ "priority": 2, "expires_at": in_seconds(2) })).await;
+    eventually("the package has expired", || async { customer.package_state(&second).await["state"] == "expired" }).await;
+    // No tick: the next charge finds it.
+    expect_half_of_ten(&customer, "expiry").await;
+}
+
+async fn unfreezing_gives_a_package_back_to_the_base(suite: Arc<Suite>) {
+    let (customer, second) = halves(&suite, json!({ "priority": 2 })).await;
+    customer.change(&second, "freeze").await;
+    customer.charge(4, "4").await;
+    customer.change(&second, "unfreeze").await;
+    customer.charge(5, "9").await;
+    assert_eq!(customer.told().await.len(), 0, "11 of 20");
+    customer.charge(1, "10").await;
+    assert_eq!(customer.told().await.len(), 1, "10 of 20");
 }
 
 async fn every_change_of_a_package_is_an_event(suite: Arc<Suite>) {

@@ -2,6 +2,7 @@
 
 use crate::support::Suite;
 use crate::support::gateway::{AGENTS_SK, CONFIG, Home};
+use crate::support::receiver::SECRET;
 use std::sync::Arc;
 
 crate::cases! {
@@ -16,6 +17,10 @@ crate::cases! {
     a_text_that_is_not_toml_is_an_error,
     an_empty_secret_is_an_error_that_tells_no_secret,
     an_open_caller_is_warned_of,
+    a_webhook_that_is_none_is_an_error,
+    a_hook_of_orders_that_is_none_is_an_error,
+    an_alert_that_is_none_is_an_error,
+    a_signing_secret_that_is_none_is_an_error_that_tells_no_secret,
 }
 
 /// Replaces one part of the config, which must be there, and checks that the error names all of these.
@@ -26,7 +31,7 @@ async fn expect_error(suite: &Suite, part: &str, other: &str, named: &[&str]) {
     for word in named {
         assert!(said.contains(word), "{other}: {word:?} is not in {said}");
     }
-    for secret in [AGENTS_SK, "contract-admin-token", "contract-gateway-secret"] {
+    for secret in [AGENTS_SK, SECRET, "contract-admin-token", "contract-gateway-secret"] {
         assert!(!said.contains(secret), "an error tells a secret: {said}");
     }
 }
@@ -83,6 +88,45 @@ async fn an_empty_secret_is_an_error_that_tells_no_secret(suite: Arc<Suite>) {
     let named = "secret_key = { secret = \"agents_sk\" }";
     expect_error(&suite, named, "secret_key = { secret = \"koogallery_sk\" }", &["koogallery_sk"]).await;
     expect_error(&suite, named, "secret_key = { secret = \"never_declared\" }", &["never_declared"]).await;
+}
+
+async fn a_webhook_that_is_none_is_an_error(suite: Arc<Suite>) {
+    let secrets = "/hooks\"\nsecrets = [{ secret = \"webhook_secret\" }]";
+    expect_error(&suite, secrets, "/hooks\"", &["webhook", "secrets"]).await;
+    expect_error(&suite, secrets, "/hooks\"\nsecrets = []", &["webhook", "secrets"]).await;
+    expect_error(&suite, "http://127.0.0.1:9900/hooks", "ftp://127.0.0.1/hooks", &["webhook", "url", "https"]).await;
+    expect_error(&suite, "[\"balance.low\"]", "[\"balance.odd\"]", &["webhook", "events", "balance.odd"]).await;
+    expect_error(&suite, "[\"balance.low\"]", "[]", &["webhook", "events"]).await;
+    expect_error(&suite, "[[webhook]]", "[[webhook]]\nretries = 3", &["retries"]).await;
+}
+
+async fn a_hook_of_orders_that_is_none_is_an_error(suite: Arc<Suite>) {
+    expect_error(&suite, "timeout = \"5m\"", "timeout = \"0s\"", &["repurchase", "timeout", "0s"]).await;
+    expect_error(&suite, "timeout = \"5m\"", "timeout = 5", &["repurchase", "timeout"]).await;
+    expect_error(&suite, "url     = \"http://127.0.0.1:9900/orders\"", "", &["repurchase", "url"]).await;
+}
+
+async fn an_alert_that_is_none_is_an_error(suite: Arc<Suite>) {
+    let alert = "{ percent = \"20\" }";
+    for (other, named) in [
+        ("{ percent = \"0\" }", "0"),
+        ("{ percent = \"101\" }", "101"),
+        ("{ percent = 20 }", "alerts"),
+        ("{ remaining = \"-1\" }", "-1"),
+        ("{ remaining = \"1\", percent = \"1\" }", "alerts"),
+        ("{ below = \"1\" }", "below"),
+        ("{}", "alerts"),
+    ] {
+        expect_error(&suite, alert, other, &["alerts", named]).await;
+    }
+}
+
+async fn a_signing_secret_that_is_none_is_an_error_that_tells_no_secret(suite: Arc<Suite>) {
+    // These variables hold what is no signing secret, one that no variable declares, and nothing.
+    for name in ["agents_sk", "gateway_secret", "never_declared", "koogallery_sk"] {
+        let other = format!("/hooks\"\nsecrets = [{{ secret = \"{name}\" }}]");
+        expect_error(&suite, "/hooks\"\nsecrets = [{ secret = \"webhook_secret\" }]", &other, &["secrets"]).await;
+    }
 }
 
 async fn an_open_caller_is_warned_of(suite: Arc<Suite>) {

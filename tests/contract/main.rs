@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a case fails by panicking")]
 
+mod alert_crashes;
 mod alerts;
 mod balances;
 mod burn_down;
@@ -105,6 +106,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("limits", limits::CASES),
     ("events", events::CASES),
     ("webhooks", webhooks::CASES),
+    ("alert_crashes", alert_crashes::CASES),
     ("repurchase_crashes", repurchase_crashes::CASES),
 ];
 

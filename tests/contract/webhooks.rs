@@ -266,6 +266,8 @@ async fn gone_disables_an_endpoint_until_it_is_enabled(suite: Arc<Suite>) {
     customer.expect_hooks("balance.low", 1).await;
     eventually("nothing is left", || async { endpoint().await["backlog"] == 0 }).await;
     assert_eq!(endpoint().await["state"], "enabled");
+    let again = gateway.write("POST", &format!("/webhooks/{n}/enable"), &json!({})).await;
+    assert_eq!(again.status, 200, "{}", again.text());
     gateway.write("POST", "/webhooks/99/enable", &json!({})).await.problem(404, "not_found");
 }
 
