@@ -71,6 +71,10 @@ async fn control_request(instance: &'static Instance, request: Request, head: &H
     let _ = instance.book.flush_deferred(instance::now_ms());
     let response = control::handle(&instance.book, &instance.config, &courier::SpinOutside, &asked, instance::now_ms()).await;
     background::start(instance);
+    if response.status < 400 && !matches!(head.method.as_str(), "GET" | "HEAD") {
+        // What an enabled endpoint or a redelivery makes due is no event that the background would notice.
+        courier::start_if_due(instance);
+    }
     if let Some(line) = &response.log {
         log::line(line.to_owned());
     }
