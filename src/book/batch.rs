@@ -99,7 +99,7 @@ impl<D: Database> Book<D> {
     }
 
     fn attempt_locked(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
-        store::transaction(&self.database, || self.decide_in_transaction(waiting))
+        self.database.transaction(|| self.decide_in_transaction(waiting))
     }
 
     fn decide_in_transaction(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {

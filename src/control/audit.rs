@@ -11,7 +11,7 @@ use crate::quantity::Delta;
 use crate::store::Database;
 use crate::store::reports::{Difference, audit, audited_accounts};
 
-const LIST: &str = "audit";
+pub(super) const LIST: &str = "audit";
 
 /// The most differences that a page lists. One is enough to know that something is wrong.
 const DIFFERENCES_MAX: usize = 100;

@@ -17,6 +17,7 @@ mod query;
 mod repurchases;
 mod routes;
 mod rules;
+mod scope;
 mod time;
 mod upkeep;
 mod webhooks;
@@ -25,6 +26,7 @@ mod webhooks;
 mod tests;
 
 pub use routes::ROUTES;
+pub use scope::{Scope, audit_cursor, scope};
 pub use upkeep::{UpkeepReport, upkeep};
 
 use std::fmt;

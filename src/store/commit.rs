@@ -235,17 +235,17 @@ fn add_plain_calls(rows: &mut Vec<Value>, stored: &mut Stored, entries: &[Entry]
 
 /// One INSERT of some rows. A row that is refused rolls all of it back, and the transaction with it, so that SQLite need not be able to undo the
 /// statement alone, for which it would copy every page first.
-fn statement(view: &str, columns: usize, rows: usize) -> String {
+fn statement(insert: &str, view: &str, columns: usize, rows: usize) -> String {
     let row = format!("({})", ["?"].repeat(columns).join(","));
-    format!("INSERT OR ROLLBACK INTO {view} VALUES {}", [row.as_str()].repeat(rows).join(","))
+    format!("{insert} INTO {view} VALUES {}", [row.as_str()].repeat(rows).join(","))
 }
 
 /// The statements that write some rows, largest first, each with its values.
-fn statements<'a>(view: &'static str, columns: usize, mut values: &'a [Value]) -> Vec<(String, &'a [Value])> {
+fn statements<'a, D: Database>(view: &'static str, columns: usize, mut values: &'a [Value]) -> Vec<(String, &'a [Value])> {
     let mut statements = Vec::new();
-    for rows in ROWS {
+    for rows in ROWS.into_iter().filter(|rows| rows * columns <= D::PARAMETERS_MAX) {
         while let Some((now, later)) = values.split_at_checked(rows * columns) {
-            statements.push((statement(view, columns, rows), now));
+            statements.push((statement(D::INSERT, view, columns, rows), now));
             values = later;
         }
     }
@@ -256,29 +256,15 @@ fn statements<'a>(view: &'static str, columns: usize, mut values: &'a [Value]) -
 ///
 /// # Errors
 /// [`StoreError::Stale`] and [`StoreError::ClaimTaken`] where another instance was faster.
-pub fn commit(database: &impl Database, commit: &Commit, in_transaction: bool) -> Result<(), StoreError> {
+pub fn commit<D: Database>(database: &D, commit: &Commit, in_transaction: bool) -> Result<(), StoreError> {
     if commit.operations.len() > OPERATIONS_MAX * COLUMNS || commit.notices.len() > OPERATIONS_MAX * NOTICE_COLUMNS {
         return Err(StoreError::Unavailable("a commit is too large".to_owned()));
     }
-    let mut all = statements("admissions", CALL_COLUMNS, &commit.admissions);
-    all.extend(statements("settlements", CALL_COLUMNS, &commit.settlements));
-    all.extend(statements("operations", COLUMNS, &commit.operations));
+    let mut all = statements::<D>("admissions", CALL_COLUMNS, &commit.admissions);
+    all.extend(statements::<D>("settlements", CALL_COLUMNS, &commit.settlements));
+    all.extend(statements::<D>("operations", COLUMNS, &commit.operations));
     // After the operations, which check the versions.
-    all.extend(statements("notices", NOTICE_COLUMNS, &commit.notices));
+    all.extend(statements::<D>("notices", NOTICE_COLUMNS, &commit.notices));
     let run = || all.iter().try_for_each(|(statement, values)| database.execute(statement, values).map(drop));
-    if in_transaction || all.len() == 1 { run() } else { transaction(database, run) }
-}
-
-/// Runs something in a transaction under the write lock.
-///
-/// # Errors
-/// The first error; nothing was written then.
-pub fn transaction<T>(database: &impl Database, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    database.execute("BEGIN IMMEDIATE", &[])?;
-    let result = run().and_then(|value| database.execute("COMMIT", &[]).map(|_| value));
-    if result.is_err() {
-        // The first error is the one to report. A rollback fails where the database has rolled back by itself.
-        let _ = database.execute("ROLLBACK", &[]);
-    }
-    result
+    if in_transaction || all.len() == 1 { run() } else { database.transaction(run) }
 }

@@ -64,6 +64,26 @@ pub trait Database {
     /// # Errors
     /// [`StoreError`]; a statement that fails has changed nothing.
     fn execute(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Vec<Value>>, StoreError>;
+
+    /// The most values that one statement may bind.
+    const PARAMETERS_MAX: usize = 32_766;
+
+    /// How an INSERT begins whose refusal ends the transaction that it is in. Where the engine owns the transactions, a plain one.
+    const INSERT: &'static str = "INSERT OR ROLLBACK";
+
+    /// Runs something in a transaction under the write lock.
+    ///
+    /// # Errors
+    /// The first error; nothing was written then.
+    fn transaction<T>(&self, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.execute("BEGIN IMMEDIATE", &[])?;
+        let result = run().and_then(|value| self.execute("COMMIT", &[]).map(|_| value));
+        if result.is_err() {
+            // The first error is the one to report. A rollback fails where the database has rolled back by itself.
+            let _ = self.execute("ROLLBACK", &[]);
+        }
+        result
+    }
 }
 
 /// Why the store could not do something.

@@ -6,7 +6,6 @@
 //! the deployment are not touched. A folded call's request id is as new. Old events are no part of an account's folding; they are pruned when no
 //! account is due.
 
-use super::commit::transaction;
 use super::database::{Database, StoreError, Value};
 use super::pruning;
 
@@ -65,7 +64,7 @@ pub fn fold(database: &impl Database, now_ms: i64, keep_calls_ms: i64, entries_m
         let pruned = pruning::prune(database, now_ms, cutoff_ms, entries_max)?;
         return Ok(Folded { scanned: pruned.scanned, folded: 0, more: pruned.more });
     }
-    transaction(database, || fold_next(database, now_ms, cutoff_ms, entries_max))
+    database.transaction(|| fold_next(database, now_ms, cutoff_ms, entries_max))
 }
 
 fn next_due(database: &impl Database, cutoff_ms: i64) -> Result<Option<(i64, i64)>, StoreError> {

@@ -26,8 +26,8 @@ mod schema;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use commit::{Commit, commit, transaction};
+pub use commit::{Commit, commit};
 pub use database::{Database, StoreError, Value};
 pub use folding::{Folded, fold};
 pub use load::{LoadRequest, Stored, create_account, load};
-pub use schema::prepare;
+pub use schema::{prepare, prepare_managed};

@@ -5,7 +5,6 @@
 
 use serde_json::json;
 
-use super::commit::transaction;
 use super::database::{Database, StoreError, Value};
 use crate::ids::EventId;
 
@@ -133,7 +132,7 @@ pub fn spread<'a>(
     if deliveries.is_empty() {
         run()?
     } else {
-        transaction(database, run)?
+        database.transaction(run)?
     }
     Ok(events.len())
 }
@@ -278,7 +277,7 @@ pub fn enable(database: &impl Database, endpoint: Endpoint<'_>) -> Result<(), St
 /// # Errors
 /// [`StoreError`]; nothing is changed then.
 pub fn redeliver(database: &impl Database, event_id: &EventId, now_ms: i64) -> Result<bool, StoreError> {
-    transaction(database, || {
+    database.transaction(|| {
         let statement = "UPDATE events SET is_spread = 0 WHERE event_id = ?1 RETURNING position";
         let rows = database.execute(statement, &[event_id.as_str().into()])?;
         let Some(position) = rows.first().and_then(|row| row.first()).and_then(Value::integer) else { return Ok(false) };

@@ -3,7 +3,6 @@
 //! The events are walked from the oldest upwards, a bounded piece at a time, each piece one transaction; the place where the next piece goes on is stored. What
 //! always holds: an event that is not spread yet or waits for an endpoint stays, however old; the newest event stays, so that positions only go up.
 
-use super::commit::transaction;
 use super::database::{Database, StoreError, Value};
 
 /// How long the walk rests after it has reached the young events.
@@ -32,7 +31,7 @@ pub(super) fn prune(database: &impl Database, now_ms: i64, cutoff_ms: i64, event
     if !is_due(database, now_ms)? {
         return Ok(Pruned::default());
     }
-    transaction(database, || prune_next(database, now_ms, cutoff_ms, events_max))
+    database.transaction(|| prune_next(database, now_ms, cutoff_ms, events_max))
 }
 
 /// Whether there is a piece to look at.

@@ -1,6 +1,5 @@
 //! The schema and its versions. Each migration runs once, in one transaction, by whichever instance comes first.
 
-use super::commit::transaction;
 use super::database::{Database, StoreError, Value};
 use crate::config::Durability;
 
@@ -194,16 +193,44 @@ pub fn prepare(database: &impl Database, durability: Durability) -> Result<(), S
     database.execute(level, &[]).map(drop)
 }
 
+/// Makes a database ready whose engine sees to locks, durability and the version pragma itself, or forbids them: the version is a row.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_managed(database: &impl Database) -> Result<(), StoreError> {
+    database.transaction(|| {
+        database.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL) STRICT", &[])?;
+        let rows = database.execute("SELECT version FROM schema_version", &[])?;
+        let version = if rows.is_empty() { Some(0) } else { read_version(&rows) };
+        let version = known_version(version)?;
+        if version == MIGRATIONS.len() {
+            return Ok(());
+        }
+        for statement in MIGRATIONS.iter().skip(version).copied().flatten() {
+            database.execute(statement, &[])?;
+        }
+        database.execute("DELETE FROM schema_version", &[])?;
+        database.execute(&format!("INSERT INTO schema_version VALUES ({})", MIGRATIONS.len()), &[]).map(drop)
+    })
+}
+
 /// Waits, within the connection's own patience, until nobody else writes.
 fn wait_for_writer(database: &impl Database) -> Result<(), StoreError> {
-    transaction(database, || Ok(()))
+    database.transaction(|| Ok(()))
 }
 
 fn schema_version(database: &impl Database) -> Result<usize, StoreError> {
-    let rows = database.execute("PRAGMA user_version", &[])?;
+    known_version(read_version(&database.execute("PRAGMA user_version", &[])?))
+}
+
+fn read_version(rows: &[Vec<Value>]) -> Option<usize> {
     let version = rows.first().and_then(|row| row.first()).and_then(Value::integer);
-    let version =
-        version.and_then(|number| usize::try_from(number).ok()).ok_or_else(|| StoreError::unreadable("schema version"))?;
+    version.and_then(|number| usize::try_from(number).ok())
+}
+
+/// The version that is stored, where this gateway knows it.
+fn known_version(version: Option<usize>) -> Result<usize, StoreError> {
+    let version = version.ok_or_else(|| StoreError::unreadable("schema version"))?;
     if version > MIGRATIONS.len() {
         return Err(StoreError::Corrupt(format!("schema version {version} is newer than this gateway's {}", MIGRATIONS.len())));
     }
@@ -216,7 +243,7 @@ fn migrate(database: &impl Database) -> Result<(), StoreError> {
     if mode.first().and_then(|row| row.first()).and_then(Value::text) != Some("wal") {
         return Err(StoreError::Unavailable("the database cannot use a write-ahead log".to_owned()));
     }
-    transaction(database, || run_migrations(database))
+    database.transaction(|| run_migrations(database))
 }
 
 pub(super) fn run_migrations(database: &impl Database) -> Result<(), StoreError> {

@@ -3,7 +3,6 @@
 use super::integer;
 use crate::store::database::{Database, StoreError, Value};
 use crate::store::outbox::{self, Endpoint};
-use crate::store::transaction;
 
 /// How an endpoint is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +52,7 @@ fn endpoint_state(database: &impl Database, endpoint: Endpoint<'_>) -> Result<En
 /// [`StoreError`]; the endpoint is as it was.
 pub fn enable(database: &impl Database, endpoint: Endpoint<'_>, now_ms: i64) -> Result<(), StoreError> {
     let key = [endpoint.kind.as_str().into(), endpoint.url.into(), now_ms.into()];
-    transaction(database, || {
+    database.transaction(|| {
         let statement = "UPDATE deliveries SET next_at_ms = ?3 WHERE state = 'waiting' AND kind = ?1 AND url = ?2 AND next_at_ms > ?3 \
                          AND EXISTS (SELECT 1 FROM endpoints WHERE kind = ?1 AND url = ?2 AND disabled_at_ms IS NOT NULL)";
         database.execute(statement, &key)?;
