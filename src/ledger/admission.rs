@@ -61,7 +61,7 @@ impl Account {
             lease_ends_ms,
             hold_seq,
         });
-        Ok(Outcome::Admitted(Admission::Held { attempt }))
+        Ok(Outcome::Admitted(Admission::Held { attempt, hold }))
     }
 
     /// What a hold takes of which package, or why it is refused. It always has a leg, even a hold of nothing, so that every call has an entry and none
@@ -73,7 +73,7 @@ impl Account {
             return Ok(vec![Leg { package_number: first.number, quantity: Quantity::ZERO }]);
         }
         match self.allocate(hold, now_ms) {
-            (legs, uncovered) if uncovered.is_zero() || (self.usage_terms.short_hold && !legs.is_empty()) => Ok(legs),
+            (legs, uncovered) if uncovered.is_zero() || (self.terms.usage.short_hold && !legs.is_empty()) => Ok(legs),
             _ => Err(self.why_not(hold, now_ms)),
         }
     }

@@ -187,6 +187,8 @@ pub enum Admission {
     Held {
         /// To be named by renewals and the settle.
         attempt: u32,
+        /// How much: what was asked for, or what there was.
+        hold: Quantity,
     },
     /// It was charged before and is forwarded again without charge.
     Replay,

@@ -34,20 +34,25 @@ impl Account {
 
     /// Does what follows from everything since the level was `before`, and from the clock.
     pub(super) fn look(&mut self, before: Level, now_ms: i64) {
-        self.move_phases(now_ms);
+        let next_phase_ms = self.move_phases(now_ms);
         self.tell_crossings(before, now_ms);
         self.end_overdue_order(now_ms);
         self.order_when_due(now_ms);
-        let due_at_ms = self.next_due_ms(now_ms);
+        // What is due was done, so that both of these lie in the future.
+        let due_at_ms = next_phase_ms.into_iter().chain(self.next_order_step_ms(now_ms)).min();
         if due_at_ms != self.watch.due_at_ms {
             self.watch_mut().due_at_ms = due_at_ms;
         }
     }
 
-    /// Time only moves forward here: a clock that is a little behind another instance's starts and ends nothing for a second time.
-    fn move_phases(&mut self, now_ms: i64) {
+    /// Moves packages to the phase that the clock says, and returns when it says another one next. Time only moves forward here: a clock that is a little
+    /// behind another instance's starts and ends nothing for a second time.
+    fn move_phases(&mut self, now_ms: i64) -> Option<i64> {
+        let next_phase_ms = self.next_phase_ms();
+        if next_phase_ms.is_none_or(|at| now_ms < at) {
+            return next_phase_ms;
+        }
         let mut expired = Vec::new();
-        let mut has_moved = false;
         for package in &mut self.packages {
             while package.phase_ends_at_ms().is_some_and(|at| at <= now_ms) {
                 package.phase = if package.phase == Phase::Scheduled { Phase::Running } else { Phase::Over };
@@ -55,21 +60,16 @@ impl Account {
                     expired.push(package.number);
                 }
                 Changes::add(&mut self.changes.rewritten_packages, package.number);
-                has_moved = true;
             }
         }
-        if has_moved {
-            self.fix_percent_base();
-        }
+        self.fix_percent_base();
         for number in expired {
             self.announce(Event { package_number: Some(number), ..Event::of(EventKind::PackageExpired, now_ms) });
         }
+        self.next_phase_ms()
     }
 
-    /// The next moment at which the clock alone changes something. A look has done what is due, so that it lies in the future.
-    fn next_due_ms(&self, now_ms: i64) -> Option<i64> {
-        let phase = self.packages.iter().filter_map(Package::phase_ends_at_ms).min();
-        let order = self.next_order_step_ms(now_ms);
-        phase.into_iter().chain(order).min()
+    fn next_phase_ms(&self) -> Option<i64> {
+        self.packages.iter().filter_map(Package::phase_ends_at_ms).min()
     }
 }

@@ -65,7 +65,7 @@ impl Account {
         });
         let leg = Leg { package_number: number, quantity: grant.quantity };
         self.record(EntryKind::Grant, leg, Cause { request_id: None, correction: None, at_ms: now_ms });
-        if self.usage_terms.carry_overrun {
+        if self.terms.usage.carry_overrun {
             self.pay_overrun(number, now_ms);
         }
         if let Some(order_number) = grant.repurchase {

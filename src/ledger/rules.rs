@@ -139,6 +139,8 @@ pub struct Terms {
     pub alerts: Vec<Threshold>,
     /// How long an order may stay without its outcome, in milliseconds; `None` where nobody takes orders, so that none is made.
     pub repurchase_timeout_ms: Option<i64>,
+    /// What holds where the cost of a call is only known afterwards.
+    pub usage: UsageTerms,
 }
 
 /// What the merchant's configuration says about calls whose cost is only known afterwards.
