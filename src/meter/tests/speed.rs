@@ -9,15 +9,23 @@ use crate::meter::{UsageMeter, UsageSettings};
 /// As large as the replies that forwarding is measured with.
 const BODY_BYTES: usize = 64 * 1024;
 
-/// How often a body is read for at least a quarter of a second, and what of it in a second.
+/// How long all the slices of one measurement take, and one of them.
+const MEASURED: Duration = Duration::from_millis(400);
+const SLICE: Duration = Duration::from_millis(2);
+
+/// Reads a body again and again, and tells the best of many short slices of time: the others were spent with what else the machine does.
 fn measure(name: &str, body: &str, mut read: impl FnMut(&[u8])) {
-    let (started, mut bytes) = (Instant::now(), 0);
-    while started.elapsed() < Duration::from_millis(250) {
-        read(body.as_bytes());
-        bytes += body.len();
+    let started = Instant::now();
+    let mut best = 0_f64;
+    while started.elapsed() < MEASURED {
+        let (slice_started, mut bytes) = (Instant::now(), 0);
+        while slice_started.elapsed() < SLICE {
+            read(body.as_bytes());
+            bytes += body.len();
+        }
+        best = best.max(bytes as f64 / 1e6 / slice_started.elapsed().as_secs_f64());
     }
-    let megabytes = bytes as f64 / 1e6 / started.elapsed().as_secs_f64();
-    println!("bench: scanner name={name} body_bytes={} mb_per_s={megabytes:.0}", body.len());
+    println!("bench: scanner name={name} body_bytes={} mb_per_s={best:.0}", body.len());
 }
 
 fn repeated(element: &str) -> String {

@@ -13,12 +13,19 @@
 //!
 //! The border: bytes in, values of paths out. What they cost is not known here.
 
+mod findings;
+mod passing;
+mod probes;
+
 use std::sync::Arc;
 
 use super::amount::Amount;
 use super::plan::{Node, Plan, ROOT};
-use super::search::{self, Passed};
-use super::text::{Progress, Text};
+use super::text::Text;
+use findings::Findings;
+use passing::{is_word, pass_plain_value, plain_text};
+use probes::Probes;
+pub(super) use probes::{Probe, Shape};
 
 /// How many arrays on the way to a value may hold each other. Values below more of them are not found.
 const ARRAYS_MAX: usize = 8;
@@ -69,29 +76,6 @@ enum Kind {
     Events,
 }
 
-/// What stands at a place that is probed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Shape {
-    #[default]
-    Absent,
-    Null,
-    True,
-    False,
-    Object,
-    /// An array of which nothing was read yet.
-    OpenArray,
-    EmptyArray,
-    Other,
-}
-
-/// What a probe found: the last value at its place, as far as it was read.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Probe {
-    pub(super) shape: Shape,
-    /// Where it begins in all that was fed.
-    pub(super) from: usize,
-}
-
 /// The reader of one body.
 #[derive(Clone, Debug)]
 pub(super) struct Scanner {
@@ -103,14 +87,8 @@ pub(super) struct Scanner {
     /// The node that the value at hand belongs to, unless it is passed over.
     target: Option<u16>,
     text: Text,
-    /// The values of the document at hand, by cell.
-    found: Vec<Option<Amount>>,
-    has_found: bool,
-    /// For each open array, the sums of the elements that ended. Kept for the next one.
-    sums: Vec<Vec<Option<Amount>>>,
-    open_arrays: usize,
-    probes: Vec<Probe>,
-    values: Vec<Option<Amount>>,
+    findings: Findings,
+    probes: Probes,
     documents: u64,
     fed_before: usize,
     position: usize,
@@ -124,12 +102,8 @@ impl Scanner {
             ignored_depth: 0,
             target: None,
             text: Text::new(),
-            found: vec![None; plan.cells],
-            has_found: false,
-            sums: Vec::new(),
-            open_arrays: 0,
-            probes: vec![Probe::default(); plan.probes],
-            values: vec![None; plan.slots.len()],
+            findings: Findings::new(&plan),
+            probes: Probes::new(plan.probes),
             documents: 0,
             fed_before: 0,
             position: 0,
@@ -139,12 +113,12 @@ impl Scanner {
 
     /// What the documents that ended say, by slot.
     pub(super) fn values(&self) -> &[Option<Amount>] {
-        &self.values
+        self.findings.values()
     }
 
     /// What a probe found in the document at hand, or the last one.
     pub(super) fn probe(&self, place: usize) -> Probe {
-        self.probes.get(place).copied().unwrap_or_default()
+        self.probes.get(place)
     }
 
     /// How many documents ended since the last [`Scanner::end_document`].
@@ -166,7 +140,7 @@ impl Scanner {
     pub(super) fn feed(&mut self, chunk: &[u8]) {
         let mut rest = chunk;
         while !rest.is_empty() {
-            self.position = self.fed_before + (chunk.len() - rest.len());
+            self.position = self.fed_before.wrapping_add(chunk.len() - rest.len());
             rest = match self.state {
                 State::Ignored => self.pass_container(rest),
                 State::InIgnoredText { is_escaped } => self.pass_text(rest, is_escaped),
@@ -176,7 +150,8 @@ impl Scanner {
                 _ => self.structure(rest),
             };
         }
-        self.fed_before += chunk.len();
+        // Where probes are is asked of requests only, which are small.
+        self.fed_before = self.fed_before.wrapping_add(chunk.len());
     }
 
     /// Forgets a document that has not ended, and reads a new one next.
@@ -184,22 +159,21 @@ impl Scanner {
         self.state = State::Start;
         self.frames.clear();
         self.ignored_depth = 0;
-        self.open_arrays = 0;
         self.documents = 0;
         self.target = None;
-        self.forget();
-        self.probes.fill(Probe::default());
+        self.findings.forget();
+        self.probes.forget();
     }
 
     /// Counts what was seen of a document that broke off.
     pub(super) fn close(&mut self) {
         while let Some(frame) = self.frames.pop() {
-            if frame.kind == Kind::Array {
-                self.add_element(frame.node);
-                self.end_array(frame.node);
+            if let (Kind::Array, Some(node)) = (frame.kind, self.plan.node(frame.node)) {
+                self.findings.add_element(node);
+                self.findings.end_array(node);
             }
         }
-        self.commit();
+        self.findings.commit(&self.plan);
         self.state = State::Broken;
     }
 
@@ -222,15 +196,16 @@ impl Scanner {
             (State::FirstKey, b'}') => self.end_container(None),
             (State::Colon, b':') => self.state = State::Value,
             (State::After, b',') => self.next_in_container(),
-            (State::After, b'}') if self.is_in(Kind::Object) => self.end_container(None),
-            (State::After, b']') if !self.is_in(Kind::Object) => self.end_container(None),
+            (State::After, b'}') if !self.is_in_array() => self.end_container(None),
+            (State::After, b']') if self.is_in_array() => self.end_container(None),
             _ => self.state = State::Broken,
         }
         tail
     }
 
-    fn is_in(&self, kind: Kind) -> bool {
-        self.frames.last().is_some_and(|frame| frame.kind == kind)
+    /// True where the value at hand is an element.
+    fn is_in_array(&self) -> bool {
+        self.frames.last().is_some_and(|frame| frame.kind != Kind::Object)
     }
 
     fn node(&self, place: Option<u16>) -> Option<Node> {
@@ -306,29 +281,11 @@ impl Scanner {
 
     /// A value begins where one may have been before.
     fn replace(&mut self, node: Node, byte: u8) {
-        if self.has_found && byte != b'n' {
-            clear(&mut self.found, node.cells, None);
+        if byte != b'n' {
+            self.findings.replace(node);
         }
         if self.plan.probes > 0 {
-            self.begin_probes(node, byte);
-        }
-    }
-
-    fn begin_probes(&mut self, node: Node, byte: u8) {
-        if self.frames.last().is_some_and(|frame| frame.kind != Kind::Object) {
-            if let Some(probe) = node.probe.and_then(|probe| self.probes.get_mut(usize::from(probe))) {
-                probe.shape = Shape::Other;
-            }
-            return;
-        }
-        clear(&mut self.probes, node.probes, Probe::default());
-        if let Some(probe) = node.probe.and_then(|probe| self.probes.get_mut(usize::from(probe))) {
-            probe.from = self.position;
-            probe.shape = match byte {
-                b'{' => Shape::Object,
-                b'[' => Shape::OpenArray,
-                _ => Shape::Other,
-            };
+            self.probes.begin(node, byte, self.position, self.is_in_array());
         }
     }
 
@@ -342,7 +299,7 @@ impl Scanner {
         let entered = node.filter(|node| match kind {
             Kind::Object => node.has_keys(),
             Kind::Events => true,
-            Kind::Array => self.open_arrays < ARRAYS_MAX,
+            Kind::Array => self.findings.open_arrays() < ARRAYS_MAX,
         });
         let (Some(_), Some(target)) = (entered, self.target) else {
             self.ignored_depth = 1;
@@ -352,11 +309,7 @@ impl Scanner {
         self.frames.push(Frame { node: target, kind });
         self.state = if kind == Kind::Object { State::FirstKey } else { State::Element };
         if kind == Kind::Array {
-            match self.sums.get_mut(self.open_arrays) {
-                Some(sums) => sums.fill(None),
-                None => self.sums.push(vec![None; self.plan.cells]),
-            }
-            self.open_arrays += 1;
+            self.findings.begin_array();
         }
     }
 
@@ -377,11 +330,11 @@ impl Scanner {
             self.state = State::Broken;
             return;
         };
-        if frame.kind == Kind::Array {
-            self.end_array(frame.node);
+        if let (Kind::Array, Some(node)) = (frame.kind, self.plan.node(frame.node)) {
+            self.findings.end_array(node);
         }
-        if let (Some(shape), Some(probe)) = (shape, self.probe_of(frame.node)) {
-            probe.shape = shape;
+        if let (Some(shape), Some(node)) = (shape, self.plan.node(frame.node)) {
+            self.probes.tell(node, shape);
         }
         if frame.kind == Kind::Events {
             // Its elements were the events.
@@ -392,73 +345,22 @@ impl Scanner {
         }
     }
 
-    fn probe_of(&mut self, node: u16) -> Option<&mut Probe> {
-        let probe = self.plan.node(node)?.probe?;
-        self.probes.get_mut(usize::from(probe))
-    }
-
+    /// The value at hand has ended.
     fn end_value(&mut self) {
         self.state = State::After;
         match self.frames.last().copied() {
             None => {
-                self.commit();
+                self.findings.commit(&self.plan);
                 self.documents += 1;
                 self.state = State::Start;
             }
-            Some(Frame { kind: Kind::Events, .. }) => self.commit(),
-            Some(Frame { kind: Kind::Array, node }) => self.add_element(node),
-            Some(_) => {}
-        }
-    }
-
-    /// Adds an element's values to those of the array.
-    fn add_element(&mut self, node: u16) {
-        let (Some(node), true) = (self.plan.node(node), self.has_found) else { return };
-        let sums = self.open_arrays.checked_sub(1).and_then(|open| self.sums.get_mut(open));
-        let range = usize::from(node.cells.0)..usize::from(node.cells.1);
-        let (Some(sums), Some(found)) = (sums.and_then(|sums| sums.get_mut(range.clone())), self.found.get_mut(range)) else {
-            return;
-        };
-        for (sum, found) in sums.iter_mut().zip(found) {
-            if let Some(amount) = found.take() {
-                *sum = Some(sum.map_or(amount, |sum| sum.plus(amount)));
+            Some(Frame { kind: Kind::Events, .. }) => self.findings.commit(&self.plan),
+            Some(Frame { kind: Kind::Array, node }) => {
+                if let Some(node) = self.plan.node(node) {
+                    self.findings.add_element(node);
+                }
             }
-        }
-    }
-
-    /// What the array's elements add up to is its value.
-    fn end_array(&mut self, node: u16) {
-        self.open_arrays = self.open_arrays.saturating_sub(1);
-        let (Some(node), Some(sums)) = (self.plan.node(node), self.sums.get(self.open_arrays)) else { return };
-        let range = usize::from(node.cells.0)..usize::from(node.cells.1);
-        if let (Some(sums), Some(found)) = (sums.get(range.clone()), self.found.get_mut(range)) {
-            found.copy_from_slice(sums);
-        }
-    }
-
-    /// The document's values replace those of earlier ones.
-    fn commit(&mut self) {
-        if !self.has_found {
-            return;
-        }
-        for (slot, value) in self.plan.slots.iter().zip(&mut self.values) {
-            let found = slot.cells.iter().find_map(|cell| self.found.get(usize::from(*cell)).copied().flatten());
-            *value = found.filter(|amount| !amount.is_absurd(slot.scale)).or(*value);
-        }
-        self.forget();
-    }
-
-    fn forget(&mut self) {
-        if self.has_found {
-            self.found.fill(None);
-            self.has_found = false;
-        }
-    }
-
-    fn keep(&mut self, cell: Option<u16>, amount: Option<Amount>) {
-        if let (Some(cell), Some(amount)) = (cell.and_then(|cell| self.found.get_mut(usize::from(cell))), amount) {
-            *cell = Some(amount);
-            self.has_found = true;
+            Some(Frame { kind: Kind::Object, .. }) => {}
         }
     }
 }
@@ -467,8 +369,8 @@ impl Scanner {
 impl Scanner {
     /// What it keeps room for.
     pub(super) fn footprint(&self) -> [usize; 5] {
-        let sums = self.sums.iter().map(Vec::capacity).sum();
-        [self.frames.capacity(), sums, self.found.capacity(), self.values.capacity(), self.text.capacity()]
+        let [found, sums, values] = self.findings.footprint();
+        [self.frames.capacity(), found, sums, values, self.text.capacity()]
     }
 }
 
@@ -476,132 +378,4 @@ fn clear<T: Copy>(values: &mut [T], (from, to): (u16, u16), empty: T) {
     if let Some(values) = values.get_mut(usize::from(from)..usize::from(to)) {
         values.fill(empty);
     }
-}
-
-/// Texts, words and what is passed over.
-impl Scanner {
-    fn read_text<'c>(&mut self, rest: &'c [u8]) -> &'c [u8] {
-        let (rest, progress) = self.text.read(rest);
-        match progress {
-            Progress::Open => {}
-            Progress::Broken => self.state = State::Broken,
-            Progress::Ended if self.state == State::InKey => {
-                self.target = self.text.kept().and_then(|key| self.lookup(key));
-                self.state = State::Colon;
-            }
-            Progress::Ended => {
-                if let Some(node) = self.node(self.target) {
-                    let number = node.number.and_then(|_| Amount::parse(self.text.kept()?));
-                    self.keep(node.number, number);
-                    self.keep(node.bytes, Some(Amount::of(self.text.bytes)));
-                    self.keep(node.characters, Some(Amount::of(self.text.characters)));
-                }
-                self.end_value();
-            }
-        }
-        rest
-    }
-
-    /// Reads a number or a word; it ends before the next sign of the grammar.
-    fn read_word<'c>(&mut self, rest: &'c [u8], is_read: bool) -> &'c [u8] {
-        let (word, rest) = rest.split_at(rest.iter().position(is_word_end).unwrap_or(rest.len()));
-        if is_read {
-            self.text.push(word);
-        }
-        if rest.is_empty() {
-            return rest;
-        }
-        if let (true, Some(target)) = (is_read, self.target) {
-            self.end_word(target);
-        }
-        self.end_value();
-        rest
-    }
-
-    fn end_word(&mut self, target: u16) {
-        let Some(node) = self.plan.node(target) else { return };
-        let amount = node.number.and_then(|_| Amount::parse(self.text.kept()?));
-        self.keep(node.number, amount);
-        let shape = match self.text.kept() {
-            Some(b"null") => Shape::Null,
-            Some(b"true") => Shape::True,
-            Some(b"false") => Shape::False,
-            _ => return,
-        };
-        if let Some(probe) = self.probe_of(target).filter(|probe| probe.shape == Shape::Other) {
-            probe.shape = shape;
-        }
-    }
-
-    fn pass_text<'c>(&mut self, rest: &'c [u8], is_escaped: bool) -> &'c [u8] {
-        let rest = if is_escaped { rest.get(1..).unwrap_or_default() } else { rest };
-        match search::pass_text(rest) {
-            Passed::Open { is_escaped } => {
-                self.state = State::InIgnoredText { is_escaped };
-                &[]
-            }
-            Passed::Ended(after) => {
-                if self.ignored_depth > 0 {
-                    self.state = State::Ignored;
-                } else {
-                    self.end_value();
-                }
-                after
-            }
-        }
-    }
-
-    /// Passes over a container, to its last bracket or the end of the chunk.
-    fn pass_container<'c>(&mut self, mut rest: &'c [u8]) -> &'c [u8] {
-        while let Some((&byte, tail)) = search::structure(rest).and_then(|at| rest.get(at..)?.split_first()) {
-            rest = tail;
-            match byte {
-                b'"' => match search::pass_text(rest) {
-                    Passed::Ended(after) => rest = after,
-                    Passed::Open { is_escaped } => {
-                        self.state = State::InIgnoredText { is_escaped };
-                        return &[];
-                    }
-                },
-                b'{' | b'[' => self.ignored_depth += 1,
-                _ => {
-                    self.ignored_depth -= 1;
-                    if self.ignored_depth == 0 {
-                        self.end_value();
-                        return rest;
-                    }
-                }
-            }
-        }
-        &[]
-    }
-}
-
-/// A text without escapes from behind its quote, and what follows it. `None` where it has some, or goes on beyond the bytes at hand.
-#[inline]
-fn plain_text(rest: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (text, end) = rest.split_at_checked(search::text_end(rest)?)?;
-    end.strip_prefix(b"\"").map(|after| (text, after))
-}
-
-/// What follows a text, a number or a word that is passed over. `None` for anything else, or where it does not end within the bytes at hand.
-#[inline]
-fn pass_plain_value(value: &[u8]) -> Option<&[u8]> {
-    match value {
-        [b'"', text @ ..] => match search::pass_text(text) {
-            Passed::Ended(after) => Some(after),
-            Passed::Open { .. } => None,
-        },
-        [first, ..] if is_word(*first) => value.get(value.iter().position(is_word_end)?..),
-        _ => None,
-    }
-}
-
-/// True for what numbers and words begin with.
-const fn is_word(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'+' | b'.')
-}
-
-fn is_word_end(byte: &u8) -> bool {
-    matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b'"' | b'{' | b'[' | b':')
 }
