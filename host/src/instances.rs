@@ -1,7 +1,7 @@
 //! Instances of the component: how they are made and what they may use.
 //!
 //! An instance serves several requests at once and many in its life, as on Spin. One that traps fails the
-//! requests in it and no others. While a task of the guest runs, its instance lives, also through a shutdown.
+//! requests in it and no others. While a task of the guest runs, its instance lives, for a while also through a shutdown.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(crate) struct Instances {
     grants: Grants,
     reuse: Reuse,
     shutdown: CancellationToken,
-    /// Held by everything that a shutdown waits for.
+    /// Held by every instance, so that a shutdown can wait for them.
     alive: mpsc::Sender<Infallible>,
 }
 

@@ -38,6 +38,9 @@ use startup::StartError;
 /// How long live calls may go on after a signal to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long instances may go on with what nobody waits for, after the last connection has ended: enough to write what they know.
+const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Threads beyond one a core: a guest's synchronous statement blocks its thread while it reads or syncs. More would only wake each other; a long
 /// wait for another connection's lock hands the thread's tasks over by itself.
 const THREADS_SPARE: usize = 1;
@@ -82,16 +85,17 @@ async fn up(args: Args) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
     let shutdown = CancellationToken::new();
-    let (alive, mut all_ended) = mpsc::channel(1);
+    let (connection_alive, mut connections_ended) = mpsc::channel(1);
+    let (instance_alive, mut instances_ended) = mpsc::channel(1);
     let (listen, reuse) = (args.listen, args.reuse);
     let (source, grants) = startup::prepare(args)?;
-    let instances = Instances::new(&source, grants, reuse, shutdown.clone(), alive.clone())
+    let instances = Instances::new(&source, grants, reuse, shutdown.clone(), instance_alive)
         .map_err(|error| StartError::Component { path: source, error })?;
     let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen { listen, error })?;
     let address = listener.local_addr().map_err(|error| StartError::Listen { listen, error })?;
     announce(address).map_err(StartError::Runtime)?;
 
-    let server = Server { dispatcher: Dispatcher::new(instances), shutdown: shutdown.clone(), alive };
+    let server = Server { dispatcher: Dispatcher::new(instances), shutdown: shutdown.clone(), alive: connection_alive };
     let accepting = tokio::spawn(server.accept(listener));
     tokio::select! {
         _ = terminate.recv() => {}
@@ -100,9 +104,12 @@ async fn up(args: Args) -> Result<(), StartError> {
     shutdown.cancel();
     // The task only returns, and drops its share of what is alive.
     _ = accepting.await;
-    if tokio::time::timeout(DRAIN_TIMEOUT, all_ended.recv()).await.is_err() {
+    if tokio::time::timeout(DRAIN_TIMEOUT, connections_ended.recv()).await.is_err() {
         log(&format_args!("calls still live after {} s were cut", DRAIN_TIMEOUT.as_secs()));
+        return Ok(());
     }
+    // What an instance does by itself may go on for ever. It is cut as by a crash, which every guest must bear.
+    _ = tokio::time::timeout(BACKGROUND_TIMEOUT, instances_ended.recv()).await;
     Ok(())
 }
 

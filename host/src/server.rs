@@ -41,7 +41,7 @@ const SPIN_CLIENT_ADDR: HeaderName = HeaderName::from_static("spin-client-addr")
 pub(crate) struct Server {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) shutdown: CancellationToken,
-    /// Held by everything that a shutdown waits for.
+    /// Held by every connection, so that a shutdown can wait for them.
     pub(crate) alive: mpsc::Sender<Infallible>,
 }
 
