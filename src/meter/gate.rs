@@ -13,6 +13,9 @@ use super::sse::{Piece, SseReader};
 /// The most that waits. A usage-only event has a few hundred bytes.
 const HELD_BYTES_MAX: usize = 16 * 1024;
 
+/// What waits of a usual event: all before its choices.
+const HELD_BYTES_USUAL: usize = 512;
+
 /// What the gate looks at in each event.
 pub(super) const PROBES: [&[&str]; 3] = [&[], &["choices"], &["usage"]];
 const EVENT: usize = 0;
@@ -45,8 +48,9 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) const fn new() -> Self {
-        Self { verdict: Verdict::NotBegun, held: Vec::new(), held_next: Vec::new(), dropped: Vec::new() }
+    pub(super) fn new() -> Self {
+        let room = || Vec::with_capacity(HELD_BYTES_USUAL);
+        Self { verdict: Verdict::NotBegun, held: room(), held_next: room(), dropped: Vec::with_capacity(1) }
     }
 
     /// Reads a chunk, and leaves in it what goes on now.
