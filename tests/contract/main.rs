@@ -36,6 +36,7 @@ mod rules;
 mod smuggling;
 mod streams;
 mod support;
+mod two_gateways;
 mod webhooks;
 
 use libtest_mimic::{Arguments, Trial};
@@ -106,6 +107,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("limits", limits::CASES),
     ("events", events::CASES),
     ("webhooks", webhooks::CASES),
+    ("two_gateways", two_gateways::CASES),
     ("alert_crashes", alert_crashes::CASES),
     ("repurchase_crashes", repurchase_crashes::CASES),
 ];
