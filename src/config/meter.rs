@@ -10,9 +10,6 @@ use crate::meter::{
 };
 use crate::quantity::Quantity;
 
-/// Whether calls are metered by usage: until they are, such a product is refused and not served for nothing.
-const IS_USAGE_METERED: bool = false;
-
 /// The most items of a product.
 const ITEMS_MAX: usize = 32;
 
@@ -42,7 +39,6 @@ pub(super) fn read(product: &Section<'_>) -> Result<Meter, ConfigError> {
     let meter = Section::any(path.clone(), table);
     match meter.text("unit", UNIT_ACCEPTED)? {
         None | Some("call") => call(path, table),
-        Some(_) if !IS_USAGE_METERED => Err(meter.unavailable("unit", "\"call\"")),
         Some(unit) => Ok(Meter::Usage(UsageMeter::new(usage(path, table, unit)?))),
     }
 }

@@ -98,12 +98,6 @@ impl<'t> Section<'t> {
         ConfigError::Invalid { key: format!("{}[{position}]", self.key(name)), value: quoted(value), accepted: accepted.into() }
     }
 
-    /// The refusal of a value that only other versions know.
-    pub(super) fn unavailable(&self, name: &str, accepted: &'static str) -> ConfigError {
-        let value = self.get(name).map_or_else(|| "nothing".to_owned(), quoted);
-        ConfigError::Unavailable { what: format!("{}: {value}", self.key(name)), accepted }
-    }
-
     /// The refusal of a value that may be secret, which it does not quote.
     pub(super) fn invalid_unquoted(&self, name: &str, accepted: impl Into<String>) -> ConfigError {
         ConfigError::Invalid { key: self.key(name), value: "the value (not shown)".to_owned(), accepted: accepted.into() }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::hook::{RepurchaseHook, Webhook};
 use crate::caller::CallerPolicy;
 use crate::ids::ProductId;
-use crate::ledger::{Terms, Threshold};
-use crate::meter::UsageMeter;
+use crate::ledger::{Terms, Threshold, UsageTerms};
+use crate::meter::{Overrun, ShortHold, UsageMeter};
 use crate::secret::Secret;
 
 /// The whole configuration.
@@ -39,6 +39,7 @@ impl Config {
             unit: product.meter.unit().to_owned(),
             alerts: product.alerts.clone(),
             repurchase_timeout_ms: self.repurchase.as_ref().map(|hook| hook.timeout_ms),
+            usage: product.meter.usage_terms(),
         };
         self.products.iter().map(|product| (product.id.clone(), Arc::new(terms(product)))).collect()
     }
@@ -158,6 +159,17 @@ impl Meter {
         match self {
             Self::Call { .. } => "call",
             Self::Usage(meter) => meter.unit(),
+        }
+    }
+
+    /// What the ledger is to know of calls whose cost is only known afterwards.
+    fn usage_terms(&self) -> UsageTerms {
+        match self {
+            Self::Call { .. } => UsageTerms::default(),
+            Self::Usage(meter) => UsageTerms {
+                short_hold: meter.short_hold() == ShortHold::Admit,
+                carry_overrun: meter.overrun() == Overrun::Carry,
+            },
         }
     }
 }

@@ -29,34 +29,44 @@ const SPIN: [&str; 7] = [
     "spin-raw-component-route",
 ];
 
-/// What the backend gets: the caller's end-to-end headers without the credential, the ids as they were understood, and the product's own headers.
+/// What the backend gets: the caller's end-to-end headers without the credential, the ids as they were understood, and the product's own headers. Of a
+/// usage-metered product the body is whole, and of `metered_body_bytes` as it is forwarded; its reply is asked for as the meter reads it.
 #[must_use]
-pub fn backend_headers(head: &Head, identified: &Identified<'_>) -> Headers {
+pub fn backend_headers(head: &Head, identified: &Identified<'_>, metered_body_bytes: Option<usize>) -> Headers {
     let product = identified.product;
     let credential = product.caller.header();
     let is_replaced = |name: &str| product.backend_headers.iter().any(|(other, _)| other == name);
+    let is_set_by_meter = |name: &str| metered_body_bytes.is_some() && matches!(name, "accept-encoding" | "content-length");
     let goes_on = |name: &str| {
         !HOP_BY_HOP.contains(&name)
             && !SPIN.contains(&name)
             && !matches!(name, "host" | "expect" | "x-request-id" | "x-customer-id")
+            && !is_set_by_meter(name)
             && credential != Some(name)
             && !is_replaced(name)
     };
     let mut headers: Headers = head.headers.iter().filter(|(name, _)| goes_on(name)).cloned().collect();
     headers.push(("x-request-id".to_owned(), identified.request_id.as_str().into()));
     headers.push(("x-customer-id".to_owned(), identified.account.customer_id.as_str().into()));
+    if let Some(length) = metered_body_bytes {
+        headers.push(("accept-encoding".to_owned(), b"identity".to_vec()));
+        if length > 0 || head.content_length().is_some() {
+            headers.push(("content-length".to_owned(), length.to_string().into_bytes()));
+        }
+    }
     for (name, value) in &product.backend_headers {
         headers.push((name.clone(), value.expose().into()));
     }
     headers
 }
 
-/// What the caller gets: the backend's end-to-end headers, with the gateway's in place of the backend's own.
+/// What the caller gets: the backend's end-to-end headers, with the gateway's in place of the backend's own. `outcome` where the charge is known with
+/// the headers.
 #[must_use]
 pub fn reply_headers(
     from_backend: Headers,
     identified: &Identified<'_>,
-    outcome: Outcome,
+    outcome: Option<Outcome>,
     rate_limit: Option<RateLimit>,
 ) -> Headers {
     let goes_on = |name: &str| {
@@ -67,8 +77,10 @@ pub fn reply_headers(
     let mut headers = from_backend;
     headers.retain(|(name, _)| goes_on(name));
     headers.push(("x-request-id".to_owned(), identified.request_id.as_str().into()));
-    headers.push(("tollgate-charge".to_owned(), outcome.charge().to_string().into_bytes()));
-    if outcome == Outcome::Replayed {
+    if let Some(outcome) = outcome {
+        headers.push(("tollgate-charge".to_owned(), outcome.charge().to_string().into_bytes()));
+    }
+    if outcome == Some(Outcome::Replayed) {
         headers.push(("tollgate-replay".to_owned(), b"true".to_vec()));
     }
     if let Some(rate_limit) = rate_limit {

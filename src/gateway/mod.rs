@@ -1,7 +1,7 @@
 //! A call's rules: who calls what, what goes to the backend, what comes back, and what a refusal says (contract section 2).
 //!
 //! An edge reads a request's [`Head`], lets [`identify`] check it, reserves through the book, forwards what [`Identified`] says, and ends the call as
-//! [`outcome`] says. Each step takes what only the step before can make. What always holds: the order of checks is the contract's, and nothing that
+//! [`Outcome`] says. Each step takes what only the step before can make. What always holds: the order of checks is the contract's, and nothing that
 //! a caller sent decides a header that the gateway sets.
 //!
 //! The border: no I/O and no bodies. Edges move bytes and time.
@@ -13,7 +13,7 @@ mod refusal;
 
 pub use headers::{backend_headers, reply_headers};
 pub use identify::{Head, Identified, Refused, has_dot_segment, identify};
-pub use outcome::{HOLD, Outcome, outcome};
+pub use outcome::{Metering, Outcome, call_outcome, least_hold, usage_outcome};
 pub use refusal::{RateLimit, refusal_problem};
 
 /// Headers as an edge carries them: lower-case names, values as bytes, in order.

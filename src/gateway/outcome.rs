@@ -1,17 +1,60 @@
-//! What a call of a per-call product costs (contract section 3).
+//! What a call reserves, and what it costs once its reply is known (contract section 3).
 
 use crate::config::{ChargeWhen, Meter};
 use crate::ledger::Admission;
+use crate::meter::{self, RequestReading, Usage, UsageMeter};
 use crate::quantity::Quantity;
 
 /// What a call of a per-call product reserves.
-pub const HOLD: Quantity = Quantity::ONE;
+const ONE_CALL: Quantity = Quantity::ONE;
 
-/// How a call ends, known with the status of the backend's reply.
+/// How a call is metered, known once as much of its body was read as its product asks for.
+pub enum Metering<'config> {
+    /// It costs one unit, whatever its bodies say.
+    Call(ChargeWhen),
+    /// It costs what its bodies say it used.
+    Usage(&'config UsageMeter, RequestReading),
+}
+
+impl<'config> Metering<'config> {
+    /// Of a call with this body: whole where the product is metered by usage.
+    #[must_use]
+    pub fn of(meter: &'config Meter, body: Option<&[u8]>) -> Self {
+        match meter {
+            Meter::Call { charge_when } => Self::Call(*charge_when),
+            Meter::Usage(meter) => Self::Usage(meter, meter.read_request(body.unwrap_or_default())),
+        }
+    }
+
+    /// What is reserved before the call is forwarded.
+    #[must_use]
+    pub fn hold(&self) -> Quantity {
+        match self {
+            Self::Call(_) => ONE_CALL,
+            Self::Usage(_, request) => request.hold(),
+        }
+    }
+}
+
+/// The least that a call of a product reserves, for refusing those who cannot pay before their body is read.
+#[must_use]
+pub fn least_hold(meter: &Meter) -> Quantity {
+    match meter {
+        Meter::Call { .. } => ONE_CALL,
+        Meter::Usage(meter) => meter.least_hold(),
+    }
+}
+
+/// How a call ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is charged.
-    Charged(Quantity),
+    Charged {
+        /// How much.
+        quantity: Quantity,
+        /// It is the hold, for want of readable usage.
+        is_usage_missing: bool,
+    },
     /// It is not charged.
     Released,
     /// It had been charged before.
@@ -19,39 +62,55 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What this reply costs.
+    fn charged(quantity: Quantity, is_usage_missing: bool) -> Self {
+        // A call that ends with charge 0 is released.
+        if quantity.is_zero() { Self::Released } else { Self::Charged { quantity, is_usage_missing } }
+    }
+
+    /// What this call costs.
     #[must_use]
     pub fn charge(self) -> Quantity {
         match self {
-            Self::Charged(quantity) => quantity,
+            Self::Charged { quantity, .. } => quantity,
             Self::Released | Self::Replayed => Quantity::ZERO,
         }
+    }
+
+    /// Whether the charge is the hold for want of readable usage.
+    #[must_use]
+    pub fn is_usage_missing(self) -> bool {
+        matches!(self, Self::Charged { is_usage_missing: true, .. })
     }
 
     /// The outcome's name in metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Charged(_) => "charged",
+            Self::Charged { .. } => "charged",
             Self::Released => "released",
             Self::Replayed => "replayed",
         }
     }
 }
 
-/// How a call ends whose backend answered with this status.
+/// How a call of a per-call product ends whose backend answered with this status.
 #[must_use]
-pub fn outcome(meter: &Meter, admission: &Admission, status: u16) -> Outcome {
-    match (admission, meter) {
+pub fn call_outcome(charge_when: ChargeWhen, admission: &Admission, status: u16) -> Outcome {
+    match (admission, charge_when) {
         (Admission::Replay, _) => Outcome::Replayed,
-        // What was used is known with the end of the body only; until edges read it, no configuration has such a product.
-        (Admission::Held { .. }, Meter::Usage(_) | Meter::Call { charge_when: ChargeWhen::Forwarded }) => Outcome::Charged(HOLD),
-        (Admission::Held { .. }, Meter::Call { charge_when: ChargeWhen::Succeeded }) => {
-            if (200..300).contains(&status) {
-                Outcome::Charged(HOLD)
-            } else {
-                Outcome::Released
-            }
+        (Admission::Held { .. }, ChargeWhen::Succeeded) if !(200..300).contains(&status) => Outcome::Released,
+        (Admission::Held { .. }, ChargeWhen::Forwarded | ChargeWhen::Succeeded) => Outcome::charged(ONE_CALL, false),
+    }
+}
+
+/// How a call of a usage-metered product ends whose reply has ended.
+#[must_use]
+pub fn usage_outcome(admission: &Admission, status: u16, ending: meter::Ending, usage: Usage) -> Outcome {
+    match admission {
+        Admission::Replay => Outcome::Replayed,
+        Admission::Held { hold, .. } => {
+            let charge = meter::charge(status, ending, *hold, usage);
+            Outcome::charged(charge.quantity, charge.is_usage_missing)
         }
     }
 }

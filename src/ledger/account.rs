@@ -9,7 +9,7 @@ use super::corrections::{Correction, CorrectionKey};
 use super::entry::{Entry, EntryKind, Event};
 use super::order::{Order, Watch};
 use super::package::{Package, PackageKind};
-use super::rules::{Terms, UsageTerms};
+use super::rules::Terms;
 use crate::ids::{PackageId, RequestId};
 use crate::quantity::Quantity;
 
@@ -24,7 +24,6 @@ pub struct Account {
     pub(super) orders: BTreeMap<u32, Order>,
     pub(super) watch: Watch,
     pub(super) terms: Arc<Terms>,
-    pub(super) usage_terms: UsageTerms,
     pub(super) overrun: Quantity,
     pub(super) entry_count: u64,
     pub(super) changes: Changes,
@@ -131,11 +130,6 @@ impl Account {
     /// Puts in what the merchant's configuration says about the product.
     pub fn put_terms(&mut self, terms: Arc<Terms>) {
         self.terms = terms;
-    }
-
-    /// Puts in what the merchant's configuration says about calls whose cost is only known afterwards.
-    pub fn put_usage_terms(&mut self, usage_terms: UsageTerms) {
-        self.usage_terms = usage_terms;
     }
 
     /// What the account remembers beside its packages.

@@ -157,6 +157,12 @@ impl UsageMeter {
         self.overrun
     }
 
+    /// The least that any call holds.
+    #[must_use]
+    pub fn least_hold(&self) -> Quantity {
+        self.tariff.hold.min
+    }
+
     /// Reads a whole request body, before the call is admitted.
     #[must_use]
     pub fn read_request(&self, body: &[u8]) -> RequestReading {

@@ -128,6 +128,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
         PRIMARY KEY (position, kind, url)
     ) STRICT, WITHOUT ROWID",
     "CREATE INDEX deliveries_due ON deliveries (kind, url, next_at_ms) WHERE state = 'waiting'",
+    "CREATE INDEX deliveries_dead ON deliveries (kind, url) WHERE state = 'dead'",
     // Endpoints that were disabled once; every other one is enabled.
     "CREATE TABLE endpoints (
         kind TEXT NOT NULL,

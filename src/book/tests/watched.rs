@@ -25,7 +25,7 @@ fn quantity(text: &str) -> Quantity {
 }
 
 fn terms() -> HashMap<ProductId, Arc<Terms>> {
-    let terms = Terms { unit: "call".to_owned(), alerts: vec![], repurchase_timeout_ms: Some(60_000) };
+    let terms = Terms { unit: "call".to_owned(), alerts: vec![], repurchase_timeout_ms: Some(60_000), ..Terms::default() };
     HashMap::from([(key("c").product_id, Arc::new(terms))])
 }
 

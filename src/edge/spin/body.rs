@@ -51,7 +51,7 @@ impl Incoming {
     }
 
     /// The next chunk, appended to `buffer`'s emptied space; `None` at the end of a whole body.
-    async fn next(&mut self, buffer: Vec<u8>, idle_timeout_ms: i64) -> Result<Option<Vec<u8>>, BodyError> {
+    pub(super) async fn next(&mut self, buffer: Vec<u8>, idle_timeout_ms: i64) -> Result<Option<Vec<u8>>, BodyError> {
         let read = within(self.chunks.read(buffer), idle_timeout_ms).await.ok_or(BodyError::Idle)?;
         match read {
             (StreamResult::Complete(_), chunk) => Ok(Some(chunk)),
@@ -73,10 +73,14 @@ pub(super) async fn within<T>(future: impl Future<Output = T>, timeout_ms: i64) 
     }
 }
 
+/// The most pauses that a body may make while it is read whole: one that comes drop by drop is not waited for for ever.
+const PAUSES_MAX: i64 = 2;
+
 /// Reads a body to its end.
 pub(super) async fn read_whole(request: Request, length_max: u64, idle_timeout_ms: i64) -> Result<Vec<u8>, BodyError> {
-    // Small bodies only: one that comes drop by drop is not waited for longer than a few pauses.
-    let time_max_ms = idle_timeout_ms.saturating_mul(2);
+    // A large one takes its time on a slow line: a pause more for each 64 KiB that may come.
+    let pauses = i64::try_from(length_max / (64 * 1024)).unwrap_or(i64::MAX).saturating_add(PAUSES_MAX);
+    let time_max_ms = idle_timeout_ms.saturating_mul(pauses);
     within(read_chunks(Incoming::of(request), length_max, idle_timeout_ms), time_max_ms).await.unwrap_or(Err(BodyError::Idle))
 }
 
@@ -96,7 +100,7 @@ pub(super) async fn read_chunks(mut incoming: Incoming, length_max: u64, idle_ti
 }
 
 /// The trailers of a body whose chunks have ended, if it ended as whole.
-async fn whole(ending: FutureReader<BodyEnding>, idle_timeout_ms: i64) -> Result<Option<Fields>, BodyError> {
+pub(super) async fn whole(ending: FutureReader<BodyEnding>, idle_timeout_ms: i64) -> Result<Option<Fields>, BodyError> {
     match within(ending.into_future(), idle_timeout_ms).await {
         Some(Ok(trailers)) => Ok(trailers),
         Some(Err(_)) => Err(BodyError::Cut),

@@ -13,7 +13,7 @@ use super::body::{BodyError, Incoming, Outgoing, upload, within};
 use super::instance::sleep_ms;
 use super::log;
 use super::wire::{BodyEnding, fields, internal};
-use crate::config::Product;
+use crate::config::{Meter, Product};
 use crate::gateway::{Head, Identified, backend_headers};
 use crate::problem::{Code, Problem};
 
@@ -48,7 +48,12 @@ pub(super) enum ForwardError {
 /// Sends a call to its backend and waits for the reply's headers.
 pub(super) async fn forward(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
     let product = identified.product;
-    let headers = fields(&backend_headers(head, identified)).map_err(ForwardError::Runtime)?;
+    let metered_body_bytes = match (&product.meter, &body) {
+        (Meter::Usage(_), RequestBody::Whole(bytes)) => Some(bytes.len()),
+        (Meter::Usage(_), _) => Some(0),
+        (Meter::Call { .. }, _) => None,
+    };
+    let headers = fields(&backend_headers(head, identified, metered_body_bytes)).map_err(ForwardError::Runtime)?;
     let options = options(product, matches!(body, RequestBody::Arriving(..)));
     match body {
         RequestBody::None => {

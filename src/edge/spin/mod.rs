@@ -5,6 +5,7 @@
 //!
 //! The border: which rule applies is decided in `gateway`, `control` and `ledger`.
 
+mod answer;
 mod background;
 mod body;
 mod call;
@@ -12,6 +13,8 @@ mod courier;
 mod forward;
 mod instance;
 mod log;
+mod metered;
+mod settle;
 mod sqlite;
 mod wire;
 

@@ -46,14 +46,14 @@ fn exhausted(needed: i64, available: i64) -> Result<Outcome, Refusal> {
     Err(Refusal::Exhausted { needed: parts(needed), available: parts(available) })
 }
 
-fn held(attempt: u32) -> Result<Outcome, Refusal> {
-    Ok(Outcome::Admitted(Admission::Held { attempt }))
+fn held(attempt: u32, hold: i64) -> Result<Outcome, Refusal> {
+    Ok(Outcome::Admitted(Admission::Held { attempt, hold: parts(hold) }))
 }
 
 #[test]
 fn a_hold_spans_packages_in_burn_down_order() {
     let mut account = account_of(&[3, 5]);
-    assert_eq!(account.decide(&admit(1, 4), 1), held(1));
+    assert_eq!(account.decide(&admit(1, 4), 1), held(1, 4));
     assert_eq!(call_of(&account, 1).legs, [leg(1, 3), leg(2, 1)]);
     assert_eq!(account.decide(&admit(2, 5), 1), exhausted(5, 4));
 }
@@ -91,7 +91,7 @@ fn a_settle_below_the_hold_frees_the_rest_at_once() {
     account.decide(&settle(1, 1, 4), 2).unwrap();
     assert_eq!(call_of(&account, 1).legs, [leg(1, 3), leg(2, 1)]);
     assert_eq!(used(&account), [3, 1]);
-    assert_eq!(account.decide(&admit(2, 4), 2), held(1));
+    assert_eq!(account.decide(&admit(2, 4), 2), held(1, 4));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_call_that_costs_nothing_is_released_and_its_id_is_as_new() {
     assert_eq!(account.decide(&admit(1, 3), 1), Err(Refusal::InFlight));
     account.decide(&settle(1, 1, 0), 2).unwrap();
     assert_eq!(call_of(&account, 1).state, CallState::Released);
-    assert_eq!(account.decide(&admit(1, 3), 3), held(2));
+    assert_eq!(account.decide(&admit(1, 3), 3), held(2, 3));
     // The first attempt cannot end the second.
     assert_eq!(account.decide(&settle(1, 1, 3), 4), Ok(Outcome::AlreadyEnded));
     assert_eq!(call_of(&account, 1).state, CallState::Held);

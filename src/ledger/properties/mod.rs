@@ -61,10 +61,15 @@ fn prepaid(package: u8, quantity: i64) -> Grant {
 const TIMEOUT_MS: i64 = 200;
 
 fn terms() -> Arc<Terms> {
+    terms_with(UsageTerms::default())
+}
+
+fn terms_with(usage: UsageTerms) -> Arc<Terms> {
     Arc::new(Terms {
         unit: "call".to_owned(),
         alerts: vec![Threshold::Percent(parts(500_000)), Threshold::Remaining(parts(5))],
         repurchase_timeout_ms: Some(TIMEOUT_MS),
+        usage,
     })
 }
 
@@ -78,7 +83,7 @@ fn account() -> Account {
 /// One whose calls are metered by usage, or not.
 fn account_of(usage_terms: UsageTerms) -> Account {
     let mut account = account();
-    account.put_usage_terms(usage_terms);
+    account.put_terms(terms_with(usage_terms));
     account
 }
 

@@ -103,7 +103,8 @@ pub(super) fn admission(
         }
     }
     let legs = hold(account.packages(), *wanted, usage, now_ms)?;
-    Ok((Outcome::Admitted(Admission::Held { attempt }), legs))
+    let hold = legs.iter().fold(Quantity::ZERO, |sum, leg| sum.saturating_add(leg.quantity));
+    Ok((Outcome::Admitted(Admission::Held { attempt, hold }), legs))
 }
 
 /// The legs and the overrun of a held call that settles: its held legs first, then whatever is available in burn-down order.

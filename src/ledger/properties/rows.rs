@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::commands::Decided;
-use super::{account_of, terms};
+use super::{account_of, terms_with};
 use crate::ids::RequestId;
 use crate::ledger::{
     Account, Call, Changes, Command, Correction, CorrectionKey, CorrectionTarget, Entry, Event, Order, Outcome, Package, Refusal,
@@ -60,8 +60,7 @@ impl Rows {
             // As a query gives them: in no order that means anything.
             let packages = rows.packages.values().rev().cloned().collect();
             let mut account = Account::load(packages, rows.overrun, rows.entries.len() as u64);
-            account.put_terms(terms());
-            account.put_usage_terms(usage_terms);
+            account.put_terms(terms_with(usage_terms));
             account.put_watch(rows.watch.clone());
             let in_flight = rows.watch.order_in_flight.map(|number| rows.orders[&number].clone());
             in_flight.into_iter().for_each(|order| account.put_order(order));

@@ -9,10 +9,8 @@ use proptest::test_runner::TestRunner;
 use super::commands::{decided, sequence, usage_terms};
 use super::rows::Rows;
 use super::watched::Watched;
-use super::{admit, assert_same, package_numbered, parts, prepaid, reference, request_id};
-use crate::ledger::{
-    Account, CallState, Command, EntryKind, EventDetail, Package, PackageKind, Refusal, Settlement, Standing, UsageTerms,
-};
+use super::{admit, assert_same, package_numbered, parts, prepaid, reference, request_id, terms};
+use crate::ledger::{Account, CallState, Command, EntryKind, EventDetail, Package, PackageKind, Refusal, Settlement, Standing};
 use crate::quantity::Quantity;
 
 fn config(cases: u32) -> ProptestConfig {
@@ -57,7 +55,7 @@ proptest! {
     fn a_settle_after_a_lost_hold_ends_where_a_timely_one_would_have(usage in usage_terms(), steps in sequence(), charge in 0..20_i64, charge_lost in any::<bool>()) {
         let (mut account, now_ms, _) = decided(usage, &steps);
         // At least one call is held, whatever the sequence left to be paid.
-        account.put_usage_terms(UsageTerms::default());
+        account.put_terms(terms());
         account.decide(&Command::Grant(Box::new(prepaid(200, 5))), now_ms).unwrap();
         account.decide(&admit(200, 5), now_ms).unwrap();
         for call in account.calls().filter(|call| call.state == CallState::Held) {

@@ -1,0 +1,101 @@
+//! The end of a call: its settle, durable before anyone waits no longer for it.
+
+use super::background::{self, LeaseGuard};
+use super::call::Admitted;
+use super::instance::{Instance, elapsed_us, monotonic_ns, now_ms, sleep_ms};
+use super::log;
+use crate::book::metrics::Step;
+use crate::gateway::{Identified, Outcome};
+use crate::ids::{AccountKey, RequestId};
+use crate::ledger::{Admission, Command, Settlement};
+
+/// How long settling may take before the reply is aborted (contract section 2).
+const SETTLE_PATIENCE_MS: i64 = 5000;
+
+/// Between two tries to settle.
+const SETTLE_RETRY_MS: i64 = 50;
+
+/// A call that is to be settled once its outcome is known. While this lives, its hold is kept.
+pub(super) struct Unsettled {
+    instance: &'static Instance,
+    account: AccountKey,
+    request_id: RequestId,
+    admission: Admission,
+    lease: Option<LeaseGuard>,
+}
+
+impl Unsettled {
+    pub(super) fn new(instance: &'static Instance, identified: &Identified<'_>, admitted: Admitted) -> Self {
+        Self {
+            instance,
+            account: identified.account.clone(),
+            request_id: identified.request_id.clone(),
+            admission: admitted.admission,
+            lease: admitted.lease,
+        }
+    }
+
+    pub(super) fn instance(&self) -> &'static Instance {
+        self.instance
+    }
+
+    pub(super) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// The command that settles; none for a replay, which was settled before.
+    fn command(&self, outcome: Outcome, status: Option<u16>) -> Option<Command> {
+        let Admission::Held { attempt, .. } = self.admission else { return None };
+        Some(Command::Settle(Settlement {
+            request_id: self.request_id.clone(),
+            attempt,
+            charge: outcome.charge(),
+            status,
+            usage_missing: outcome.is_usage_missing(),
+        }))
+    }
+
+    /// Settles; false where the charge is not durable in time.
+    pub(super) async fn settle(self, outcome: Outcome, status: Option<u16>) -> bool {
+        let Some(command) = self.command(outcome, status) else { return true };
+        let is_settled = settle_durably(self.instance, &self.account, command).await;
+        drop(self.lease);
+        is_settled
+    }
+
+    /// Settles soon: for a charge that a crash right now would leave as it is.
+    pub(super) fn settle_later(self, outcome: Outcome, status: Option<u16>) {
+        let Some(command) = self.command(outcome, status) else { return };
+        if let Err(error) = self.instance.book.defer(&self.account, command) {
+            log::line(format!("a settle is left to its hold's lease: {error}"));
+        }
+        background::start(self.instance);
+    }
+}
+
+/// Settles, trying again while the ledger is unavailable; false where it took too long. The settle is then left to the background, and to the
+/// hold's lease after it.
+async fn settle_durably(instance: &'static Instance, account: &AccountKey, command: Command) -> bool {
+    let started_ns = monotonic_ns();
+    loop {
+        let error = match instance.book.submit(account, command.clone(), now_ms()).await {
+            Ok(reply) => {
+                instance.book.count(|meters| meters.latency(Step::Settle, elapsed_us(started_ns)));
+                if let Err(refusal) = &reply.result {
+                    log::line(format!("a call that was admitted cannot be settled: {refusal:?}"));
+                }
+                return reply.result.is_ok();
+            }
+            Err(error) => error,
+        };
+        if elapsed_us(started_ns) / 1000 >= SETTLE_PATIENCE_MS.unsigned_abs() {
+            log::line(format!("a settle is not durable in time: {error}"));
+            if let Err(error) = instance.book.defer(account, command) {
+                log::line(format!("a settle is left to its hold's lease: {error}"));
+            }
+            background::start(instance);
+            return false;
+        }
+        sleep_ms(SETTLE_RETRY_MS).await;
+    }
+}
