@@ -141,9 +141,9 @@ impl Gate {
 
 fn may_be_usage_only(scanner: &Scanner) -> bool {
     let shape = |place| scanner.probe(place).shape;
-    let has_one_document = scanner.documents() + u64::from(!scanner.is_between_documents()) <= 1;
-    has_one_document
-        && scanner.is_readable()
+    // What was decided of the first value of a key does not change with a second one.
+    scanner.is_readable()
+        && !scanner.has_repeated_probes()
         && matches!(shape(EVENT), Shape::Absent | Shape::Object)
         && matches!(shape(CHOICES), Shape::Absent | Shape::OpenArray | Shape::EmptyArray)
         && matches!(shape(USAGE), Shape::Absent | Shape::Object)
@@ -151,6 +151,6 @@ fn may_be_usage_only(scanner: &Scanner) -> bool {
 
 fn is_usage_only(scanner: &Scanner) -> bool {
     let shape = |place| scanner.probe(place).shape;
-    let is_whole = scanner.documents() == 1 && scanner.is_between_documents();
+    let is_whole = scanner.is_between_documents() && !scanner.has_repeated_probes();
     is_whole && (shape(EVENT), shape(CHOICES), shape(USAGE)) == (Shape::Object, Shape::EmptyArray, Shape::Object)
 }

@@ -121,6 +121,11 @@ impl Scanner {
         self.probes.get(place)
     }
 
+    /// True where what is probed came twice since the last [`Scanner::end_document`], or another document after the first.
+    pub(super) const fn has_repeated_probes(&self) -> bool {
+        self.probes.has_repeated()
+    }
+
     /// How many documents ended since the last [`Scanner::end_document`].
     pub(super) const fn documents(&self) -> u64 {
         self.documents

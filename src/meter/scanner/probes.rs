@@ -28,19 +28,28 @@ pub(in super::super) struct Probe {
 
 /// The probes of one body.
 #[derive(Clone, Debug)]
-pub(super) struct Probes(Vec<Probe>);
+pub(super) struct Probes {
+    places: Vec<Probe>,
+    has_repeated: bool,
+}
 
 impl Probes {
     pub(super) fn new(count: usize) -> Self {
-        Self(vec![Probe::default(); count])
+        Self { places: vec![Probe::default(); count], has_repeated: false }
     }
 
     pub(super) fn get(&self, place: usize) -> Probe {
-        self.0.get(place).copied().unwrap_or_default()
+        self.places.get(place).copied().unwrap_or_default()
+    }
+
+    /// True where a place has held more than one value.
+    pub(super) const fn has_repeated(&self) -> bool {
+        self.has_repeated
     }
 
     pub(super) fn forget(&mut self) {
-        self.0.fill(Probe::default());
+        self.places.fill(Probe::default());
+        self.has_repeated = false;
     }
 
     /// A value begins with `byte`. An element only makes its array one that is not empty.
@@ -49,7 +58,8 @@ impl Probes {
             self.tell(node, Shape::Other);
             return;
         }
-        clear(&mut self.0, node.probes, Probe::default());
+        self.has_repeated |= self.of(node).is_some_and(|probe| probe.shape != Shape::Absent);
+        clear(&mut self.places, node.probes, Probe::default());
         if let Some(probe) = self.of(node) {
             probe.from = position;
             probe.shape = match byte {
@@ -68,6 +78,6 @@ impl Probes {
     }
 
     fn of(&mut self, node: Node) -> Option<&mut Probe> {
-        self.0.get_mut(usize::from(node.probe?))
+        self.places.get_mut(usize::from(node.probe?))
     }
 }

@@ -93,6 +93,11 @@ fn every_other_event_goes_on() {
             r#"{"choices":[],"usage":{}"#,
         ]),
         format!("data: {USAGE_ONLY}\ndata: {USAGE_ONLY}\n\n"),
+        format!("data: {USAGE_ONLY}\ndata: @\n\n"),
+        data_events([
+            r#"{"usage":null,"choices":[],"usage":{"prompt_tokens":1}}"#,
+            r#"{"choices":[{}],"choices":[],"usage":{}}"#,
+        ]),
         format!(": {USAGE_ONLY}\n\n:\n\nevent: {USAGE_ONLY}\n\n\n\n"),
         format!("\u{feff}data: {CONTENT}\r\n\r\n"),
         format!("data: {CONTENT}\n\ndata: {USAGE_ONLY}"),
