@@ -1,0 +1,100 @@
+#!/usr/bin/env node
+// Runs the Worker bundle on workerd, with the flags of the bundled runner: `node scripts/workerd.mjs up --listen ADDR --state-dir DIR --variable KEY=VALUE`.
+// A variable is a binding of the same name in upper case. Prints `Serving http://ADDR` once it listens.
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const BUNDLE = join(ROOT, "worker/build");
+const NODE_MODULES = join(ROOT, "target/workers/node_modules");
+
+function fail(message) {
+  console.error(`scripts/workerd.mjs: ${message}`);
+  process.exit(1);
+}
+
+/** The flags of `up`. Those of the runner that mean nothing here are taken and left alone. */
+function readFlags(words) {
+  const flags = { listen: "127.0.0.1:3000", stateDir: ".tollgate-workerd", variables: new Map() };
+  for (let place = 0; place < words.length; place += 2) {
+    const [name, value] = [words[place], words[place + 1]];
+    if (value === undefined) fail(`${name} has no value`);
+    if (name === "--listen") flags.listen = value;
+    else if (name === "--state-dir") flags.stateDir = value;
+    else if (name === "--variable") {
+      const [, key, text] = value.match(/^([^=]+)=([\s\S]*)$/) ?? fail(`--variable ${value}: expected KEY=VALUE`);
+      flags.variables.set(key, text.startsWith("@") ? readFileSync(text.slice(1), "utf8") : text);
+    } else if (!["--from", "--max-instance-reuse-count", "--max-instance-concurrent-reuse-count", "--idle-instance-timeout"].includes(name)) {
+      fail(`${name} is unknown`);
+    }
+  }
+  return flags;
+}
+
+/** A string of Cap'n Proto's text format. */
+const quoted = (text) => `"${[...Buffer.from(text)].map((byte) => (byte >= 32 && byte < 127 && byte !== 34 && byte !== 92 ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, "0")}`)).join("")}"`;
+
+function writeConfig({ listen, stateDir, variables }) {
+  const settings = readFileSync(join(ROOT, "worker/wrangler.toml"), "utf8");
+  const date = settings.match(/^compatibility_date = "(.*)"$/m)[1];
+  const flags = [...(settings.match(/^compatibility_flags = \[(.*)\]$/m)?.[1] ?? "").matchAll(/"([^"]+)"/g)].map(([, flag]) => quoted(flag));
+  const storage = join(stateDir, "objects");
+  mkdirSync(storage, { recursive: true });
+  const bindings = [...variables].map(([key, text]) => `(name = ${quoted(key.toUpperCase())}, text = ${quoted(text)})`);
+  const objects = ["Account", "Index"];
+  bindings.push(...objects.map((name) => `(name = ${quoted(name.toUpperCase())}, durableObjectNamespace = ${quoted(name)})`));
+  const namespaces = objects.map((name) => `(className = ${quoted(name)}, uniqueKey = ${quoted(`tollgate-${name.toLowerCase()}`)}, enableSql = true)`);
+  const path = join(stateDir, "workerd.capnp");
+  const embedded = (name) => quoted(relative(stateDir, join(BUNDLE, name)));
+  writeFileSync(path, `using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    (name = "tollgate", worker = .tollgate),
+    (name = "objects", disk = (path = ${quoted(storage)}, writable = true)),
+    (name = "outside", network = (allow = ["public", "private"], tlsOptions = (trustBrowserCas = true))),
+  ],
+  sockets = [(name = "http", address = ${quoted(listen)}, http = (), service = "tollgate")],
+);
+const tollgate :Workerd.Worker = (
+  modules = [
+    (name = "index.js", esModule = embed ${embedded("index.js")}),
+    (name = "index_bg.wasm", wasm = embed ${embedded("index_bg.wasm")}),
+  ],
+  compatibilityDate = ${quoted(date)},
+  compatibilityFlags = [${flags.join(", ")}],
+  bindings = [${bindings.join(", ")}],
+  durableObjectNamespaces = [${namespaces.join(", ")}],
+  durableObjectStorage = (localDisk = "objects"),
+  globalOutbound = "outside",
+);
+`, { mode: 0o600 });
+  return path;
+}
+
+const [command, ...words] = process.argv.slice(2);
+if (command !== "up") fail("the command is: up");
+const flags = readFlags(words);
+flags.stateDir = resolve(flags.stateDir);
+const program = process.env.WORKERD_BIN ?? join(NODE_MODULES, "@cloudflare/workerd-linux-64/bin/workerd");
+for (const needed of [program, join(BUNDLE, "index.js")]) {
+  if (!existsSync(needed)) fail(`${needed} is missing: run scripts/build-worker`);
+}
+const config = writeConfig(flags);
+// Descriptor 3 is where it tells on which port it listens.
+const serve = [program, "serve", config, "--control-fd=3"];
+// Where the launcher is killed, workerd goes with it.
+const [first, ...rest] = existsSync("/usr/bin/setpriv") ? ["/usr/bin/setpriv", "--pdeathsig", "KILL", ...serve] : serve;
+const child = spawn(first, rest, { stdio: ["ignore", "inherit", "inherit", "pipe"] });
+let told = "";
+child.stdio[3].on("data", (data) => {
+  told += data;
+  for (let end = told.indexOf("\n"); end >= 0; end = told.indexOf("\n")) {
+    const event = JSON.parse(told.slice(0, end));
+    told = told.slice(end + 1);
+    if (event.event === "listen") console.log(`Serving http://${flags.listen.replace(/:[0-9]+$/, "")}:${event.port}`);
+  }
+});
+for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => child.kill(signal));
+child.on("exit", (code, signal) => process.exit(signal ? 0 : (code ?? 1)));

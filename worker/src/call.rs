@@ -1,0 +1,230 @@
+//! A call, from its head to the end of its reply: identify, admit, forward, settle (contract section 2). Its customer's object is asked twice.
+
+use std::rc::Rc;
+
+use tollgate::config::Meter;
+use tollgate::gateway::{Head, Headers, Identified, Metering, RateLimit, Refused, identify, least_hold, refusal_problem};
+use tollgate::ids::RequestId;
+use tollgate::ledger::{Admission, Balance, Fingerprint};
+use tollgate::problem::{Code, Problem};
+use worker::{Context, Env};
+
+use crate::answer;
+use crate::body::{BodyError, Incoming, read_within};
+use crate::clock::now_ms;
+use crate::forward::{ForwardError, RequestBody, forward};
+use crate::log;
+use crate::message::{CallAnswer, CallMessage, Step, Verdict};
+use crate::metered;
+use crate::settings::Settings;
+use crate::settle::{Hold, ask_patiently, refusal};
+use crate::wire;
+
+/// Up to this length a declared body is read before admission, so that its digest is part of what a request id stands for (contract section 3).
+const FINGERPRINTED_BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long an object that does not answer is asked again before the call is refused.
+const ADMIT_PATIENCE_MS: i64 = 1500;
+
+/// What a request is served with.
+pub(crate) struct Gateway {
+    pub(crate) settings: &'static Settings,
+    pub(crate) env: Env,
+    pub(crate) context: Context,
+}
+
+/// A call whose hold is durable.
+struct Admitted {
+    rate_limit: Option<RateLimit>,
+    hold: Hold,
+}
+
+/// A call that goes no further, with what its caller reads.
+pub(crate) struct Stopped {
+    problem: Problem,
+    headers: Headers,
+}
+
+impl From<Problem> for Stopped {
+    fn from(problem: Problem) -> Self {
+        Self { problem, headers: Vec::new() }
+    }
+}
+
+/// Serves one call.
+pub(crate) async fn call(gateway: Rc<Gateway>, request: &web_sys::Request, head: Head) -> web_sys::Response {
+    let identified = match identify(&gateway.settings.config, &head, now_ms()) {
+        Ok(identified) => identified,
+        Err(refused) => return unidentified(&refused),
+    };
+    let (read, arriving) = match read_before_admission(&gateway, request, &head, &identified).await {
+        Ok(bodies) => bodies,
+        Err(stopped) => return stop(&identified, stopped),
+    };
+    let metering = Metering::of(&identified.product.meter, read.as_deref());
+    let Admitted { rate_limit, hold } = match admit(&gateway, &head, &identified, &metering, read.as_deref()).await {
+        Ok(admitted) => admitted,
+        Err(stopped) => return stop(&identified, stopped),
+    };
+    let replied = hold
+        .kept_during(async {
+            let read = match &metering {
+                Metering::Usage(_, reading) => read.map(|body| reading.body_for_backend(body)),
+                Metering::Call(_) => read,
+            };
+            let body = request_body(&head, &identified, read, arriving).await.map_err(ForwardError::Body)?;
+            forward(&head, &identified, body).await
+        })
+        .await;
+    match (replied, metering) {
+        (Ok(reply), Metering::Call(charge_when)) => {
+            answer::answer(&gateway, &head, &identified, (hold, rate_limit), charge_when, &reply).await
+        }
+        (Ok(reply), Metering::Usage(meter, reading)) => {
+            metered::answer(&gateway, &head, &identified, (hold, rate_limit), (meter, reading), &reply).await
+        }
+        (Err(error), _) => give_up(&identified, rate_limit, hold, error).await,
+    }
+}
+
+fn unidentified(refused: &Refused) -> web_sys::Response {
+    if let Some(line) = &refused.log {
+        log::line(line);
+    }
+    wire::problem(&refused.problem, refused.request_id.as_ref().map(RequestId::as_str), Vec::new())
+}
+
+pub(crate) fn stop(identified: &Identified<'_>, stopped: Stopped) -> web_sys::Response {
+    wire::problem(&stopped.problem, Some(identified.request_id.as_str()), stopped.headers)
+}
+
+/// The body of a usage-metered call, and of another one with a small declared length, whole; of every other one, as it arrives. One that is too large is
+/// refused after the packages.
+async fn read_before_admission(
+    gateway: &Rc<Gateway>,
+    request: &web_sys::Request,
+    head: &Head,
+    identified: &Identified<'_>,
+) -> Result<(Option<Vec<u8>>, Option<Incoming>), Stopped> {
+    let product = identified.product;
+    let declared = head.content_length();
+    let length_max = product.max_request_body_bytes;
+    let Some(stream) = request.body() else { return Ok((None, None)) };
+    let is_read_first = match product.meter {
+        Meter::Usage(_) => true,
+        Meter::Call { .. } => declared.is_some_and(|length| length > 0 && length <= FINGERPRINTED_BODY_BYTES_MAX),
+    };
+    let read = match declared {
+        Some(length) if length > length_max => Err(BodyError::TooLarge),
+        _ if !is_read_first => return Ok((None, Some(Incoming::of(&stream)))),
+        _ => read_within(&stream, length_max, product.idle_timeout_ms).await,
+    };
+    match read {
+        Ok(body) if declared.is_none_or(|length| body.len() as u64 == length) => Ok((Some(body), None)),
+        Ok(_) => Err(BodyError::Cut.problem().into()),
+        Err(error) => {
+            if error == BodyError::TooLarge {
+                let told = submit(gateway, identified, Step::Probe { hold: least_hold(&product.meter) }).await?;
+                refuse_unless_admitted(identified, &told)?;
+            }
+            Err(error.problem().into())
+        }
+    }
+}
+
+fn message(identified: &Identified<'_>, step: Step) -> CallMessage {
+    CallMessage {
+        customer_id: identified.account.customer_id.clone(),
+        product_id: identified.account.product_id.clone(),
+        request_id: identified.request_id.clone(),
+        is_repeat: false,
+        step,
+    }
+}
+
+async fn submit(gateway: &Rc<Gateway>, identified: &Identified<'_>, step: Step) -> Result<CallAnswer, Stopped> {
+    let told = ask_patiently(gateway, message(identified, step), ADMIT_PATIENCE_MS).await.map_err(|error| {
+        log::line(&format!("the ledger is unavailable: {}", error.0));
+        Problem::new(Code::LedgerUnavailable, "The ledger cannot be written now. Nothing was forwarded.").with_retry_after_s(1)
+    })?;
+    Ok(told)
+}
+
+fn rate_limit(identified: &Identified<'_>, told: &CallAnswer) -> Option<RateLimit> {
+    let balance =
+        Balance { granted: told.granted, available: told.available, is_unmetered: told.is_unmetered, ..Balance::default() };
+    RateLimit::new(&identified.product.id, &balance)
+}
+
+fn refuse_unless_admitted(identified: &Identified<'_>, told: &CallAnswer) -> Result<(), Stopped> {
+    let Some(refusal) = refusal(&told.verdict) else { return Ok(()) };
+    let headers = rate_limit(identified, told).map(|rate_limit| rate_limit.headers()).unwrap_or_default();
+    Err(Stopped { problem: refusal_problem(&refusal, identified.product), headers })
+}
+
+/// Claims the request id and reserves.
+async fn admit(
+    gateway: &Rc<Gateway>,
+    head: &Head,
+    identified: &Identified<'_>,
+    metering: &Metering<'_>,
+    body: Option<&[u8]>,
+) -> Result<Admitted, Stopped> {
+    let started_ms = now_ms();
+    let step = Step::Admit {
+        fingerprint: Fingerprint::of(&head.method, &head.target(), body).to_hex(),
+        hold: metering.hold(),
+        lease_ends_ms: started_ms + gateway.settings.config.gateway.hold_lease_ms,
+        replay_limit: identified.product.replay_limit,
+    };
+    let told = submit(gateway, identified, step).await?;
+    refuse_unless_admitted(identified, &told)?;
+    let admission = match told.verdict {
+        Verdict::Held { attempt, hold } => Admission::Held { attempt, hold },
+        Verdict::Replay => Admission::Replay,
+        _ => return Err(wire::internal().into()),
+    };
+    Ok(Admitted { rate_limit: rate_limit(identified, &told), hold: Hold::new(gateway, identified, admission, started_ms) })
+}
+
+/// What the backend is sent. Of a body of unknown length the first chunk is awaited, because only it tells whether there is a body.
+async fn request_body(
+    head: &Head,
+    identified: &Identified<'_>,
+    fingerprinted: Option<Vec<u8>>,
+    arriving: Option<Incoming>,
+) -> Result<RequestBody, BodyError> {
+    let Some(incoming) = arriving else {
+        return Ok(fingerprinted.map_or(RequestBody::None, RequestBody::Whole));
+    };
+    match head.content_length() {
+        Some(0) => Ok(RequestBody::None),
+        Some(length) => Ok(RequestBody::Arriving(incoming, None, Some(length))),
+        None => {
+            let first = incoming.next(identified.product.idle_timeout_ms).await?;
+            Ok(first.map_or(RequestBody::None, |chunk| RequestBody::Arriving(incoming, Some(chunk), None)))
+        }
+    }
+}
+
+/// The backend gave no reply: nothing is charged, and the caller is told once that is durable.
+async fn give_up(
+    identified: &Identified<'_>,
+    rate_limit: Option<RateLimit>,
+    hold: Hold,
+    error: ForwardError,
+) -> web_sys::Response {
+    let problem = match error {
+        ForwardError::Backend(problem) => problem,
+        ForwardError::Body(error) => error.problem(),
+        ForwardError::Runtime(error) => {
+            log::line(&format!("the call could not be forwarded: {}", log::describe(&error)));
+            wire::internal()
+        }
+    };
+    if !hold.release(problem.code.as_str()).await {
+        return stop(identified, wire::internal().into());
+    }
+    let headers = rate_limit.map(|rate_limit| rate_limit.headers()).unwrap_or_default();
+    stop(identified, Stopped { problem, headers })
+}

@@ -1,0 +1,39 @@
+//! Time, as Workers have it: it stands still between two waits.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{Either, select};
+
+/// Unix milliseconds.
+pub(crate) fn now_ms() -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "whole milliseconds, far below 2^53")]
+    let now_ms = js_sys::Date::now() as i64;
+    now_ms
+}
+
+/// Waits.
+pub(crate) async fn sleep_ms(ms: i64) {
+    // The runtime's timers take 31 bits.
+    let ms = u64::try_from(ms.clamp(0, 0x7fff_ffff)).unwrap_or(0);
+    worker::Delay::from(Duration::from_millis(ms)).await;
+}
+
+/// Waits for something, but not longer than this. The timer is set only where it is not ready at once.
+pub(crate) async fn within<T>(future: impl Future<Output = T>, timeout_ms: i64) -> Option<T> {
+    let mut future = pin!(future);
+    if let Some(value) = future.as_mut().now_or_never() {
+        return Some(value);
+    }
+    match select(future, pin!(sleep_ms(timeout_ms))).await {
+        Either::Left((value, _)) => Some(value),
+        Either::Right(_) => None,
+    }
+}
+
+/// Microseconds since a time in unix milliseconds.
+pub(crate) fn elapsed_us(since_ms: i64) -> u64 {
+    u64::try_from(now_ms().saturating_sub(since_ms)).unwrap_or(0).saturating_mul(1000)
+}

@@ -1,0 +1,222 @@
+//! The control API: which object answers, and what several of them answer together.
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tollgate::control::{self, Scope};
+use tollgate::gateway::Head;
+use tollgate::ids::{AccountKey, CustomerId};
+use tollgate::problem::{Code, Problem};
+use worker::Env;
+
+use crate::body::{BodyError, read_within};
+use crate::clock::now_ms;
+use crate::message::{ControlAnswer, ControlMessage, IndexAnswer, IndexMessage, Unanswered, ask_again};
+use crate::settings::Settings;
+use crate::{log, wire};
+
+/// The longest pause between two chunks of a control request's body.
+const IDLE_TIMEOUT_MS: i64 = 10_000;
+
+/// So many customers are ticked by one tick, and so many objects asked at once.
+const TICKED_MAX: usize = 32;
+const ASKED_AT_ONCE: usize = 16;
+
+/// The most differences that an audit's page lists.
+const DIFFERENCES_MAX: usize = 100;
+
+/// Answers one request.
+pub(crate) async fn control(
+    settings: &'static Settings,
+    env: &Env,
+    request: &web_sys::Request,
+    head: &Head,
+) -> web_sys::Response {
+    let mut authorizations = head.values("authorization");
+    let authorization = authorizations.next().filter(|_| authorizations.next().is_none());
+    let body = match read_body(settings, request, authorization).await {
+        Ok(body) => body,
+        Err(error) => return wire::problem(&error.problem(), None, Vec::new()),
+    };
+    let asked =
+        control::Request { method: &head.method, path: &head.path, query: head.query.as_deref(), authorization, body: &body };
+    let is_authorized = control::is_authorized(&settings.config, authorization);
+    let scope = if is_authorized { control::scope(&asked) } else { Scope::Index };
+    let message = ControlMessage {
+        method: head.method.clone(),
+        path: head.path.clone(),
+        query: head.query.clone(),
+        authorization: authorization.map(|value| value.iter().map(|byte| char::from(*byte)).collect()),
+        // What is no text is no JSON, and neither is this.
+        body: String::from_utf8(body.clone()).unwrap_or_else(|_| "\0".to_owned()),
+    };
+    let objects = Objects { settings, env };
+    match objects.answer(scope, &message).await {
+        Ok(answer) => wire::control_reply(answer, &head.method),
+        Err(error) => {
+            log::line(&format!("an object does not answer: {}", error.0));
+            let problem = Problem::new(Code::LedgerUnavailable, "Nothing was done. Try again.").with_retry_after_s(1);
+            wire::problem(&problem, None, Vec::new())
+        }
+    }
+}
+
+async fn read_body(settings: &Settings, request: &web_sys::Request, authorization: Option<&[u8]>) -> Result<Vec<u8>, BodyError> {
+    match request.body() {
+        Some(stream) if control::is_authorized(&settings.config, authorization) => {
+            read_within(&stream, control::BODY_LENGTH_MAX, IDLE_TIMEOUT_MS).await
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+struct Objects<'a> {
+    settings: &'static Settings,
+    env: &'a Env,
+}
+
+impl Objects<'_> {
+    async fn answer(&self, scope: Scope, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
+        match scope {
+            Scope::Customer { customer_id, makes } => {
+                if let Some(product_id) = makes {
+                    self.index(&IndexMessage::Enter(AccountKey { customer_id: customer_id.clone(), product_id }.into())).await?;
+                }
+                self.of_customer(&customer_id, message).await
+            }
+            Scope::Grant { package_id, key } => {
+                let claim = IndexMessage::Claim { package_id: package_id.clone(), key: key.clone().into() };
+                match self.index(&claim).await? {
+                    IndexAnswer::Claimed { is_granted: true, is_new } => {
+                        let answer = self.of_customer(&key.customer_id, message).await?;
+                        if is_new && (400..500).contains(&answer.status) {
+                            self.index(&IndexMessage::Disclaim { package_id, key: key.into() }).await?;
+                        }
+                        Ok(answer)
+                    }
+                    // Whose it is says what is wrong.
+                    _ => self.of_owner(&IndexMessage::OwnerOfPackage(package_id), message).await,
+                }
+            }
+            Scope::Package(package_id) => self.of_owner(&IndexMessage::OwnerOfPackage(package_id), message).await,
+            Scope::Repurchase(id) => self.of_owner(&IndexMessage::OwnerOfRepurchase(id), message).await,
+            Scope::IndexAfter(customer_id) => {
+                self.tell(&customer_id).await?;
+                self.of_index(message).await
+            }
+            Scope::Redeliver(_) => self.redeliver(message).await,
+            Scope::Index => self.of_index(message).await,
+            Scope::Tick => self.tick(message).await,
+            Scope::AuditPage { after, limit } => self.audit(after, limit, message).await,
+        }
+    }
+
+    async fn index(&self, message: &IndexMessage) -> Result<IndexAnswer, Unanswered> {
+        match ask_again(|| self.settings.index(self.env), "/index", message).await? {
+            IndexAnswer::Failed => Err(Unanswered("the index failed".to_owned())),
+            answer => Ok(answer),
+        }
+    }
+
+    async fn of_index(&self, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
+        ask_again(|| self.settings.index(self.env), "/control", message).await
+    }
+
+    async fn of_customer(&self, customer_id: &CustomerId, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
+        ask_again(|| self.settings.account(self.env, customer_id), "/control", message).await
+    }
+
+    /// Whoever the index names; the index itself, which says that there is no such thing, where that is nobody.
+    async fn of_owner(&self, question: &IndexMessage, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
+        match self.index(question).await? {
+            IndexAnswer::Owner(Some(customer_id)) => self.of_customer(&customer_id, message).await,
+            _ => self.of_index(message).await,
+        }
+    }
+
+    /// Has a customer's object tell the index all that is new.
+    async fn tell(&self, customer_id: &CustomerId) -> Result<(), Unanswered> {
+        let stub = || self.settings.account(self.env, customer_id);
+        ask_again::<IndexAnswer>(stub, "/tell", &()).await.map(drop)
+    }
+
+    async fn redeliver(&self, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
+        let answer = self.of_index(message).await?;
+        let event: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let customer_id = event["data"]["customer_id"].as_str().and_then(|id| CustomerId::new(id).ok());
+        // An order goes to its hook from its customer's object.
+        match customer_id.filter(|_| event["type"] == "repurchase.requested") {
+            Some(customer_id) => self.of_customer(&customer_id, message).await.map(|_| answer),
+            None => Ok(answer),
+        }
+    }
+
+    async fn tick(&self, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
+        let first = self.of_index(message).await?;
+        if first.status != 200 {
+            return Ok(first);
+        }
+        let due = self.index(&IndexMessage::Due { now_ms: now_ms(), limit: TICKED_MAX }).await?;
+        let IndexAnswer::Page { customers, next } = due else { return Ok(first) };
+        let mut sum: Value = serde_json::from_str(&first.body).unwrap_or_default();
+        let mut is_more = next.is_some();
+        for answer in self.of_customers(&customers, message).await? {
+            let report: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            for name in ["lost_holds", "delivered", "failed", "pushed", "folded"] {
+                sum[name] = json!(sum[name].as_u64().unwrap_or(0) + report[name].as_u64().unwrap_or(0));
+            }
+            is_more |= report["more"] == true;
+        }
+        sum["more"] = json!(is_more || sum["more"] == true);
+        Ok(ControlAnswer { body: sum.to_string(), ..first })
+    }
+
+    async fn audit(&self, after: String, limit: usize, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
+        let IndexAnswer::Page { customers, next } = self.index(&IndexMessage::Customers { after, limit }).await? else {
+            return Err(Unanswered("the index answered with something else".to_owned()));
+        };
+        let (mut balanced, mut found, mut calls) = (true, 0, 0);
+        let mut differences: Vec<Value> = Vec::new();
+        for answer in self.of_customers(&customers, message).await? {
+            if answer.status != 200 {
+                return Ok(answer);
+            }
+            let mut page: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            balanced &= page["balanced"] == true;
+            found += page["customers"].as_u64().unwrap_or(0);
+            calls += page["calls"].as_u64().unwrap_or(0);
+            if let Value::Array(more) = page["differences"].take() {
+                differences.extend(more);
+            }
+        }
+        differences.truncate(DIFFERENCES_MAX);
+        let next_cursor = next.map(|last| control::audit_cursor(&last));
+        let body = json!({
+            "balanced": balanced, "customers": found, "calls": calls, "differences": differences, "next_cursor": next_cursor,
+        });
+        Ok(ControlAnswer {
+            status: 200,
+            content_type: "application/json".to_owned(),
+            body: body.to_string(),
+            headers: Vec::new(),
+        })
+    }
+
+    /// The same request to each customer, without what says which page of customers is meant.
+    async fn of_customers(&self, customers: &[CustomerId], message: &ControlMessage) -> Result<Vec<ControlAnswer>, Unanswered> {
+        let alone = ControlMessage {
+            method: message.method.clone(),
+            path: message.path.clone(),
+            query: None,
+            authorization: message.authorization.clone(),
+            body: message.body.clone(),
+        };
+        let mut answers = Vec::new();
+        for some in customers.chunks(ASKED_AT_ONCE) {
+            let asked = join_all(some.iter().map(|customer_id| self.of_customer(customer_id, &alone))).await;
+            for answer in asked {
+                answers.push(answer?);
+            }
+        }
+        Ok(answers)
+    }
+}

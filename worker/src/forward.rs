@@ -1,0 +1,149 @@
+//! The way to the backend and back, as far as the reply's headers.
+
+use std::pin::pin;
+
+use futures::channel::oneshot;
+use futures::future::{Either, select};
+use js_sys::Uint8Array;
+use tollgate::config::Meter;
+use tollgate::gateway::{Head, Identified, backend_headers};
+use tollgate::problem::{Code, Problem};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{AbortController, Request, RequestInit, RequestRedirect, Response};
+
+use crate::body::{BodyError, Incoming, Outgoing, upload};
+use crate::clock::{sleep_ms, within};
+use crate::{log, wire};
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_name = fetch)]
+    fn fetch(request: &Request) -> js_sys::Promise;
+}
+
+/// How long the upload's own verdict is waited for after the backend's request has failed.
+const UPLOAD_VERDICT_MS: i64 = 100;
+
+/// What the backend is sent as a body.
+pub(crate) enum RequestBody {
+    /// Nothing.
+    None,
+    /// What was read before admission.
+    Whole(Vec<u8>),
+    /// What is still arriving, with the chunk that was read already and the length that is declared.
+    Arriving(Incoming, Option<Uint8Array>, Option<u64>),
+}
+
+/// Why there is no reply.
+pub(crate) enum ForwardError {
+    /// The backend was not reached, broke off before its headers were complete, or did not answer in time.
+    Backend(Problem),
+    /// The caller's body was at fault, and the backend's request was cut.
+    Body(BodyError),
+    /// The runtime refused the request.
+    Runtime(JsValue),
+}
+
+impl From<JsValue> for ForwardError {
+    fn from(error: JsValue) -> Self {
+        Self::Runtime(error)
+    }
+}
+
+/// Sends a call to its backend and waits for the reply's headers.
+pub(crate) async fn forward(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
+    let product = identified.product;
+    let abort = AbortController::new()?;
+    let init = RequestInit::new();
+    init.set_method(&head.method);
+    let metered_body_bytes = match (&product.meter, &body) {
+        (Meter::Call { .. }, _) => None,
+        (Meter::Usage(_), RequestBody::Whole(bytes)) => Some(bytes.len()),
+        (Meter::Usage(_), _) => Some(0),
+    };
+    let headers = wire::write_headers(&backend_headers(head, identified, metered_body_bytes))?;
+    init.set_headers(&headers);
+    init.set_redirect(RequestRedirect::Manual);
+    init.set_signal(Some(&abort.signal()));
+    let sent = match body {
+        RequestBody::None => Sent::of(head, identified, &init)?,
+        RequestBody::Whole(bytes) => {
+            init.set_body(&Uint8Array::from(bytes.as_slice()));
+            Sent::of(head, identified, &init)?
+        }
+        RequestBody::Arriving(incoming, first, length) => {
+            let (outgoing, readable) = Outgoing::new(length)?;
+            init.set_body(&readable);
+            let sent = Sent::of(head, identified, &init)?;
+            let (length_max, idle_timeout_ms) = (product.max_request_body_bytes, product.idle_timeout_ms);
+            let (verdict, uploaded) = oneshot::channel();
+            spawn_local(async move {
+                let result = upload(&incoming, outgoing, first, length_max, idle_timeout_ms).await;
+                // Nobody waits for it any more once the reply is there.
+                let _ = verdict.send(result);
+            });
+            let replied = sent.while_arriving(uploaded, product.timeout_ms).await;
+            return replied.inspect_err(|_| abort.abort());
+        }
+    };
+    match within(sent.reply(), product.timeout_ms).await {
+        Some(replied) => replied,
+        None => {
+            abort.abort();
+            Err(ForwardError::Backend(timed_out()))
+        }
+    }
+}
+
+/// A request on its way.
+struct Sent<'a> {
+    promise: js_sys::Promise,
+    product_id: &'a str,
+}
+
+impl<'a> Sent<'a> {
+    fn of(head: &Head, identified: &'a Identified<'_>, init: &RequestInit) -> Result<Self, JsValue> {
+        let product = identified.product;
+        let scheme = if product.backend.https { "https" } else { "http" };
+        let url = format!("{scheme}://{}{}", product.backend.authority, identified.backend_target);
+        let request = Request::new_with_str_and_init(&url, init)?;
+        debug_assert_eq!(request.method(), head.method);
+        Ok(Self { promise: fetch(&request), product_id: product.id.as_str() })
+    }
+
+    async fn reply(&self) -> Result<Response, ForwardError> {
+        match JsFuture::from(self.promise.clone()).await {
+            Ok(response) => Ok(response.unchecked_into()),
+            Err(error) => {
+                log::line(&format!("the backend of {} cannot be reached: {}", self.product_id, log::describe(&error)));
+                let problem = Problem::new(Code::BackendUnreachable, "The backend could not be reached. Nothing was charged.");
+                Err(ForwardError::Backend(problem))
+            }
+        }
+    }
+
+    async fn while_arriving(
+        &self,
+        uploaded: oneshot::Receiver<Result<(), BodyError>>,
+        timeout_ms: i64,
+    ) -> Result<Response, ForwardError> {
+        match select(pin!(self.reply()), uploaded).await {
+            Either::Left((Err(ForwardError::Backend(problem)), uploaded)) => match within(uploaded, UPLOAD_VERDICT_MS).await {
+                // A request that was cut for its body's sake fails at the backend too, and the body is the reason.
+                Some(Ok(Err(error))) => Err(ForwardError::Body(error)),
+                _ => Err(ForwardError::Backend(problem)),
+            },
+            Either::Left((reply, _)) => reply,
+            Either::Right((Ok(Err(error)), _)) => Err(ForwardError::Body(error)),
+            Either::Right((_, reply)) => match select(reply, pin!(sleep_ms(timeout_ms))).await {
+                Either::Left((reply, _)) => reply,
+                Either::Right(_) => Err(ForwardError::Backend(timed_out())),
+            },
+        }
+    }
+}
+
+fn timed_out() -> Problem {
+    Problem::new(Code::BackendTimeout, "The backend did not answer in time. Nothing was charged.")
+}

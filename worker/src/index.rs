@@ -1,0 +1,226 @@
+//! The index: what is not per customer. It lists what customers' objects tell it, keeps the directory of all accounts and the names of packages, and carries
+//! events to webhooks.
+//!
+//! What always holds: an account is in the directory before its first write, and a package's name belongs to one account.
+
+use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
+
+use tollgate::book::Book;
+use tollgate::control;
+use tollgate::courier::{self, RunLimits};
+use tollgate::ids::{AccountKey, CustomerId, PackageId};
+use tollgate::store::{self, Database, StoreError, Value};
+use worker::{DurableObject, Env, Request, Response, State, durable_object};
+
+use crate::clock::now_ms;
+use crate::message::{ControlAnswer, ControlMessage, IndexAnswer, IndexMessage, answer};
+use crate::outside::WorkersOutside;
+use crate::settings::Settings;
+use crate::sql::Sqlite;
+use crate::{log, replica};
+
+/// What one run of the courier does. While a retry is near it stays.
+const LIMITS: RunLimits = RunLimits { items_max: 500, time_max_ms: 30_000, stay_ms: 6_000 };
+
+/// After which time what could not be done is tried again.
+const AGAIN_MS: i64 = 1_000;
+
+/// The most old events forgotten at once.
+const UPKEEP_ITEMS_MAX: usize = 500;
+
+/// What is not per customer.
+#[durable_object]
+pub struct Index {
+    state: State,
+    env: Env,
+    core: OnceCell<Option<Rc<Core>>>,
+}
+
+struct Core {
+    settings: &'static Settings,
+    book: Book<Sqlite>,
+    is_carrying: Cell<bool>,
+}
+
+impl DurableObject for Index {
+    fn new(state: State, env: Env) -> Self {
+        Self { state, env, core: OnceCell::new() }
+    }
+
+    async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
+        let Some(core) = self.core() else { return Response::error("not ready", 500) };
+        let path = request.path();
+        let text = request.text().await?;
+        match path.as_str() {
+            "/index" => {
+                let message: IndexMessage =
+                    serde_json::from_str(&text).map_err(|error| worker::Error::RustError(error.to_string()))?;
+                let is_news = matches!(message, IndexMessage::Learn(_));
+                let given = core.index(message).unwrap_or_else(|error| {
+                    log::line(&format!("the index fails: {error}"));
+                    IndexAnswer::Failed
+                });
+                if is_news {
+                    self.carry(&core);
+                }
+                answer(&given)
+            }
+            "/control" => {
+                let message: ControlMessage =
+                    serde_json::from_str(&text).map_err(|error| worker::Error::RustError(error.to_string()))?;
+                let is_tick = message.path.ends_with("/tick");
+                let config = if is_tick { &core.settings.index_config } else { &core.settings.config };
+                let response = control::handle(&core.book, config, &WorkersOutside, &message.request(), now_ms()).await;
+                if message.method != "GET" && message.method != "HEAD" {
+                    self.carry(&core);
+                }
+                answer(&ControlAnswer::from(response))
+            }
+            _ => Response::error("not found", 404),
+        }
+    }
+
+    async fn alarm(&self) -> worker::Result<Response> {
+        if let Some(core) = self.core() {
+            if let Err(error) = control::upkeep(&core.book, &core.settings.index_config, now_ms(), UPKEEP_ITEMS_MAX).await {
+                log::line(&format!("old events cannot be forgotten: {error}"));
+            }
+            core.carry().await;
+        }
+        Response::empty()
+    }
+}
+
+impl Index {
+    fn core(&self) -> Option<Rc<Core>> {
+        let core = self.core.get_or_init(|| {
+            let settings = Settings::get(&self.env)?;
+            let open = || -> Result<Core, StoreError> {
+                let database = Sqlite::of(&self.state)?;
+                store::prepare_managed(&database)?;
+                replica::prepare_index(&database)?;
+                let book = Book::new(database, settings.config.terms());
+                Ok(Core { settings, book, is_carrying: Cell::new(false) })
+            };
+            match open() {
+                Ok(core) => Some(Rc::new(core)),
+                Err(error) => {
+                    log::line(&format!("the index cannot be opened: {error}"));
+                    None
+                }
+            }
+        });
+        core.clone()
+    }
+
+    /// Carries events beside the answers.
+    fn carry(&self, core: &Rc<Core>) {
+        if !core.is_carrying.get() && courier::is_due(&core.book, &core.settings.index_config, now_ms()).unwrap_or(true) {
+            // Whatever becomes of this instance.
+            core.alarm_at(now_ms() + LIMITS.time_max_ms);
+            let core = Rc::clone(core);
+            self.state.wait_until(async move { core.carry().await });
+        }
+    }
+}
+
+impl Core {
+    fn alarm_at(&self, at_ms: i64) {
+        if let Err(error) = self.book.database().set_alarm(at_ms) {
+            log::line(&format!("an alarm cannot be set: {error}"));
+        }
+    }
+
+    /// Runs until nothing is to be sent now, and sets the alarm for what is to be sent next. No await lies between the last look and the end, so that what is
+    /// learnt after it starts the courier anew.
+    async fn carry(&self) {
+        if self.is_carrying.replace(true) {
+            return;
+        }
+        let next_ms = loop {
+            match courier::run(&self.book, &self.settings.index_config, &WorkersOutside, LIMITS).await {
+                Ok(report) if report.more => {}
+                Ok(report) => break report.next_due_ms,
+                Err(error) => {
+                    log::line(&format!("deliveries cannot be made: {error}"));
+                    break Some(now_ms() + AGAIN_MS);
+                }
+            }
+            crate::clock::sleep_ms(AGAIN_MS).await;
+        };
+        self.is_carrying.set(false);
+        if let Some(next_ms) = next_ms {
+            self.alarm_at(next_ms.max(now_ms()));
+        }
+    }
+
+    fn index(&self, message: IndexMessage) -> Result<IndexAnswer, StoreError> {
+        let database = self.book.database();
+        Ok(match message {
+            IndexMessage::Enter(key) => {
+                database.transaction(|| replica::enter(database, &key.into()))?;
+                IndexAnswer::Done
+            }
+            IndexMessage::Claim { package_id, key } => database.transaction(|| claim(database, &package_id, &key.into()))?,
+            IndexMessage::Disclaim { package_id, key } => {
+                disclaim(database, &package_id, &key.into())?;
+                IndexAnswer::Done
+            }
+            IndexMessage::OwnerOfPackage(package_id) => owner(database, "claims AS x", "x.package_id", package_id.as_str())?,
+            IndexMessage::OwnerOfRepurchase(repurchase_id) => {
+                owner(database, "repurchases AS x", "x.repurchase_id", repurchase_id.as_str())?
+            }
+            IndexMessage::Due { now_ms, limit } => {
+                let statement = "SELECT customer_id FROM due WHERE at_ms <= ?1 ORDER BY at_ms LIMIT ?2";
+                page(&database.execute(statement, &[now_ms.into(), one_more(limit)])?, limit)
+            }
+            IndexMessage::Customers { after, limit } => {
+                let statement = "SELECT DISTINCT customer_id FROM directory WHERE customer_id > ?1 ORDER BY customer_id LIMIT ?2";
+                page(&database.execute(statement, &[after.into(), one_more(limit)])?, limit)
+            }
+            IndexMessage::Learn(told) => {
+                replica::learn(database, &told)?;
+                IndexAnswer::Done
+            }
+        })
+    }
+}
+
+fn claim(database: &impl Database, package_id: &PackageId, key: &AccountKey) -> Result<IndexAnswer, StoreError> {
+    let account_id = replica::enter(database, key)?;
+    let statement = "INSERT INTO claims VALUES (?1, ?2) ON CONFLICT DO NOTHING RETURNING 1";
+    let is_new = !database.execute(statement, &[package_id.as_str().into(), account_id.into()])?.is_empty();
+    let statement = "SELECT 1 FROM claims WHERE package_id = ?1 AND account_id = ?2";
+    let is_granted = !database.execute(statement, &[package_id.as_str().into(), account_id.into()])?.is_empty();
+    Ok(IndexAnswer::Claimed { is_granted, is_new })
+}
+
+/// A name is given back unless its package is there.
+fn disclaim(database: &impl Database, package_id: &PackageId, key: &AccountKey) -> Result<(), StoreError> {
+    let statement = "DELETE FROM claims WHERE package_id = ?1
+        AND account_id = (SELECT account_id FROM directory WHERE customer_id = ?2 AND product_id = ?3)
+        AND NOT EXISTS (SELECT 1 FROM packages AS p WHERE p.package_id = ?1)";
+    let parameters = [package_id.as_str().into(), key.customer_id.as_str().into(), key.product_id.as_str().into()];
+    database.execute(statement, &parameters).map(drop)
+}
+
+fn owner(database: &impl Database, table: &str, column: &str, id: &str) -> Result<IndexAnswer, StoreError> {
+    let statement = format!("SELECT d.customer_id FROM {table} JOIN directory AS d USING (account_id) WHERE {column} = ?1");
+    let rows = database.execute(&statement, &[id.into()])?;
+    Ok(IndexAnswer::Owner(rows.first().and_then(|row| customer(row))))
+}
+
+fn customer(row: &[Value]) -> Option<CustomerId> {
+    row.first().and_then(Value::text).and_then(|text| CustomerId::new(text).ok())
+}
+
+fn one_more(limit: usize) -> Value {
+    i64::try_from(limit).unwrap_or(0).saturating_add(1).into()
+}
+
+fn page(rows: &[Vec<Value>], limit: usize) -> IndexAnswer {
+    let customers: Vec<CustomerId> = rows.iter().take(limit).filter_map(|row| customer(row)).collect();
+    let next = customers.last().filter(|_| rows.len() > limit).map(CustomerId::to_string);
+    IndexAnswer::Page { customers, next }
+}

@@ -1,0 +1,56 @@
+//! Tollgate on Cloudflare Workers: the same rooms, with a customer's part of the ledger in a Durable Object of its own.
+//!
+//! The worker owns the sockets' side of a call and the way of a control request; [`account::Account`] decides for one customer; [`index::Index`] lists what
+//! spans customers. What always holds: a call is forwarded only after its customer's object has its hold on disk.
+//!
+//! The border: which rule applies is decided in `tollgate::gateway`, `control` and `ledger`.
+
+mod account;
+mod answer;
+mod body;
+mod call;
+mod clock;
+mod control;
+mod forward;
+mod index;
+mod log;
+mod message;
+mod metered;
+mod outside;
+mod replica;
+mod settings;
+mod settle;
+mod sql;
+mod wire;
+
+use std::rc::Rc;
+
+use tollgate::control as control_api;
+use tollgate::gateway::has_dot_segment;
+use tollgate::problem::{Code, Problem};
+use worker::{Context, Env, Request, Response, event};
+
+use call::Gateway;
+use settings::Settings;
+
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
+    Ok(serve(request.inner(), env, context).await.into())
+}
+
+async fn serve(request: &web_sys::Request, env: Env, context: Context) -> web_sys::Response {
+    let head = wire::read_head(request);
+    // A path with dot segments is nobody's: a call's checks refuse it.
+    let is_control = !has_dot_segment(&head.path) && control_api::owns(&head.path);
+    if is_control && let Some(healthy) = control_api::health_check(&head.method, &head.path) {
+        return wire::control_reply(healthy.into(), &head.method);
+    }
+    let Some(settings) = Settings::get(&env) else {
+        let problem = Problem::new(Code::ConfigInvalid, "The gateway's configuration is not valid. Its log says why.");
+        return wire::problem(&problem, None, Vec::new());
+    };
+    if is_control {
+        return control::control(settings, &env, request, &head).await;
+    }
+    call::call(Rc::new(Gateway { settings, env, context }), request, head).await
+}

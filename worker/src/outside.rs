@@ -1,0 +1,49 @@
+//! The courier on Workers: how it posts.
+
+use futures::FutureExt;
+use tollgate::courier::{Outside, Post, REPLY_LENGTH_MAX, Reply, Unreached};
+use wasm_bindgen::{JsCast, JsValue};
+use worker::{Fetch, Headers, Method, Request, RequestInit, RequestRedirect, Response};
+
+use crate::{body, clock};
+
+/// What the courier needs of the world, as Workers have it.
+pub(crate) struct WorkersOutside;
+
+impl Outside for WorkersOutside {
+    async fn post(&self, post: &Post) -> Result<Reply, Unreached> {
+        // The reason of an exception may name the URL, which may be a secret.
+        let response = send(post).await.map_err(|_| Unreached::Failed("the connection failed".to_owned()))?;
+        let retry_after = response.headers().get("retry-after").ok().flatten();
+        let status = response.status_code();
+        let response: web_sys::Response = response.into();
+        let body = match response.body() {
+            Some(stream) => body::read_whole(&stream, REPLY_LENGTH_MAX as u64).await.ok(),
+            None => Some(Vec::new()),
+        };
+        Ok(Reply { status, retry_after, body })
+    }
+
+    fn now_ms(&self) -> i64 {
+        clock::now_ms()
+    }
+
+    async fn pause_ms(&self, ms: i64) {
+        clock::sleep_ms(ms).boxed_local().await;
+    }
+}
+
+async fn send(post: &Post) -> worker::Result<Response> {
+    let headers = Headers::new();
+    for (name, value) in &post.headers {
+        headers.append(name, value)?;
+    }
+    let mut init = RequestInit::new();
+    init.with_method(Method::Post)
+        .with_headers(headers)
+        .with_body(Some(JsValue::from_str(&post.body).unchecked_into()))
+        .with_redirect(RequestRedirect::Manual);
+    let scheme = if post.https { "https" } else { "http" };
+    let request = Request::new_with_init(&format!("{scheme}://{}{}", post.authority, post.target), &init)?;
+    Fetch::Request(request).send().await
+}
