@@ -135,7 +135,7 @@ impl Plan {
     }
 
     /// The node of a key of `node`'s value.
-    #[inline]
+    #[inline(always)]
     pub(super) fn below(&self, node: Node, key: &[u8]) -> Option<u16> {
         if node.key_bits & key_bit(key) == 0 {
             return None;
@@ -145,7 +145,7 @@ impl Plan {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn key_bit(key: &[u8]) -> u64 {
     let first = key.first().copied().unwrap_or_default();
     1 << ((key.len() as u64 + 5 * u64::from(first)) % 64)

@@ -27,7 +27,7 @@ fn find(bytes: &[u8], in_word: impl Fn(u64) -> u64, is_it: impl Fn(&u8) -> bool)
 }
 
 /// Where the text ends or an escape begins.
-#[inline]
+#[inline(always)]
 pub(super) fn text_end(bytes: &[u8]) -> Option<usize> {
     let in_word = |word| equal(word, b'"') | equal(word, b'\\');
     let is_it = |byte: &u8| matches!(byte, b'"' | b'\\');
@@ -38,7 +38,7 @@ pub(super) fn text_end(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Where a text begins, or a container begins or ends.
-#[inline]
+#[inline(always)]
 pub(super) fn structure(bytes: &[u8]) -> Option<usize> {
     // Between two texts there is a byte or two.
     let is_it = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']');
@@ -65,7 +65,7 @@ pub(super) enum Passed<'c> {
 }
 
 /// Passes over a text from inside it.
-#[inline]
+#[inline(always)]
 pub(super) fn pass_text(mut rest: &[u8]) -> Passed<'_> {
     while let Some(end) = text_end(rest).and_then(|at| rest.get(at..)) {
         match end {

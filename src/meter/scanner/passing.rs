@@ -104,14 +104,14 @@ impl Scanner {
 }
 
 /// A text without escapes from behind its quote, and what follows it. `None` where it has some, or goes on beyond the bytes at hand.
-#[inline]
+#[inline(always)]
 pub(super) fn plain_text(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let (text, end) = rest.split_at_checked(search::text_end(rest)?)?;
     end.strip_prefix(b"\"").map(|after| (text, after))
 }
 
 /// What follows a text, a number or a word that is passed over. `None` for anything else, or where it does not end within the bytes at hand.
-#[inline]
+#[inline(always)]
 pub(super) fn pass_plain_value(value: &[u8]) -> Option<&[u8]> {
     match value {
         [b'"', text @ ..] => match search::pass_text(text) {
