@@ -62,7 +62,11 @@ pub(super) fn read(
     let route_text = section.required_text("route", address::ROUTE_ACCEPTED)?;
     let route = address::route(route_text).ok_or_else(|| section.invalid("route", address::ROUTE_ACCEPTED))?;
     let meter = meter::read(&section)?;
-    let replay_limit = if matches!(meter, Meter::Usage(_)) { 0 } else { 1 };
+    // Of calls that are metered by usage, bodies are read whole: they must fit an instance.
+    let (replay_limit, max_request_body) = match meter {
+        Meter::Call { .. } => (1, "1 TiB"),
+        Meter::Usage(_) => (0, "64 MiB"),
+    };
     Ok(Product {
         id,
         route,
@@ -76,7 +80,7 @@ pub(super) fn read(
             429 => Some(429),
             _ => None,
         })?,
-        max_request_body_bytes: section.size_bytes("max_request_body", "1 MiB", "1 B", "1 TiB")?,
+        max_request_body_bytes: section.size_bytes("max_request_body", "1 MiB", "1 B", max_request_body)?,
         replay_limit: section.integer("replay_limit", replay_limit, "a whole number from 0 to 1000000", |limit| {
             u32::try_from(limit).ok().filter(|limit| *limit <= REPLAY_LIMIT_MAX)
         })?,

@@ -334,3 +334,16 @@ fn the_configuration_that_is_shipped_and_its_defaults_written_out_are_accepted()
     products[0].alerts.clear();
     assert_eq!(format!("{:?}{:?}", implied.gateway, implied.products), format!("{:?}{products:?}", explicit.gateway));
 }
+
+#[test]
+fn a_product_metered_by_usage_takes_bodies_that_fit_an_instance() {
+    let metered = "meter = { unit = \"token\" }";
+    let product = &checked(&with("", metered)).products[0];
+    assert_eq!((product.replay_limit, product.meter.unit()), (0, "token"));
+    assert_eq!(
+        checked(&with("", &format!("{metered}\nmax_request_body = \"64 MiB\""))).products[0].max_request_body_bytes,
+        64 << 20
+    );
+    let line = refusal(&with("", &format!("{metered}\nmax_request_body = \"65 MiB\"")));
+    assert!(line.starts_with("product[\"translate\"].max_request_body: \"65 MiB\" is not accepted"), "{line}");
+}

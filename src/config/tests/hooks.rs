@@ -190,10 +190,14 @@ fn the_examples_in_the_shipped_configuration_are_accepted_and_show_the_defaults(
     let shipped = include_str!("../../../tollgate.toml");
     let uncommented = shipped.lines().map(|line| line.strip_prefix("#     ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
     // What is indented and is no TOML explains how to write `caller`, or goes on about a key.
-    let is_prose = |line: &&str| !line.starts_with('[') && !line.contains(" = ") && !line.starts_with('#');
+    let is_prose = |line: &&str| !line.starts_with(['[', ']', '#']) && !line.contains(" = ");
     let text: String = uncommented.lines().filter(|line| !is_prose(line)).map(|line| format!("{line}\n")).collect();
     let config = checked(&text);
     assert_eq!(config.webhooks.len(), 1);
     assert_eq!(config.webhooks[0].events.patterns(), ["*"]);
     assert_eq!(config.repurchase.unwrap().timeout_ms, 900_000);
+    let implied = checked(
+        "[gateway]\nadmin_token = { secret = \"admin_token\" }\n[[product]]\nid = \"a\"\nroute = \"/a\"\nbackend = \"http://a\"\ncaller = { kind = \"none\" }\nmeter = { unit = \"token\" }",
+    );
+    assert_eq!(config.products[0].meter, implied.products[0].meter);
 }
