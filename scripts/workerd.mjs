@@ -87,13 +87,23 @@ const serve = [program, "serve", config, "--control-fd=3"];
 // Where the launcher is killed, workerd goes with it.
 const [first, ...rest] = existsSync("/usr/bin/setpriv") ? ["/usr/bin/setpriv", "--pdeathsig", "KILL", ...serve] : serve;
 const child = spawn(first, rest, { stdio: ["ignore", "inherit", "inherit", "pipe"] });
+
+/** Says that it serves; or, as the runner does, leaves where the configuration is wrong: the log has said why. */
+async function serving(authority) {
+  const ready = await fetch(`http://${authority}/_tollgate/readyz`);
+  if ((await ready.json()).code !== "config_invalid") return console.log(`Serving http://${authority}`);
+  child.removeAllListeners("exit");
+  child.on("exit", () => process.exit(1));
+  child.kill("SIGKILL");
+}
+
 let told = "";
-child.stdio[3].on("data", (data) => {
+child.stdio[3].on("data", async (data) => {
   told += data;
   for (let end = told.indexOf("\n"); end >= 0; end = told.indexOf("\n")) {
     const event = JSON.parse(told.slice(0, end));
     told = told.slice(end + 1);
-    if (event.event === "listen") console.log(`Serving http://${flags.listen.replace(/:[0-9]+$/, "")}:${event.port}`);
+    if (event.event === "listen") await serving(`${flags.listen.replace(/:[0-9]+$/, "")}:${event.port}`);
   }
 });
 for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => child.kill(signal));

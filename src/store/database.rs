@@ -84,6 +84,19 @@ pub trait Database {
         }
         result
     }
+
+    /// Runs statements that only read, and that see the database as it is at one moment.
+    ///
+    /// # Errors
+    /// The first error.
+    fn snapshot<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.execute("BEGIN", &[])?;
+        let result = read();
+        // A transaction that only read has nothing to lose, however it ends; one that cannot end is ended with its connection.
+        let ended = self.execute("ROLLBACK", &[]);
+        let value = result?;
+        ended.map(|_| value)
+    }
 }
 
 /// Why the store could not do something.

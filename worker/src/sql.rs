@@ -89,6 +89,11 @@ impl Database for Sqlite {
             (Ok(_), None) => Err(StoreError::Unavailable("the transaction did not run".to_owned())),
         }
     }
+
+    fn snapshot<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        // Nothing else runs in an object between two statements.
+        read()
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the number is within what a double stores exactly")]

@@ -17,28 +17,28 @@ pub(crate) fn read_head(request: &Request) -> Head {
     Head::new(request.method(), &target, read_headers(&request.headers()))
 }
 
-/// Headers with lower-case names. Several of one name are one value, joined with commas, as the Fetch standard has it.
+/// Headers with lower-case names, without those that `Connection` nominates for one connection alone. Several of one name are one value, joined with commas,
+/// as the Fetch standard has it.
 pub(crate) fn read_headers(headers: &web_sys::Headers) -> Headers {
     let pairs = js_sys::try_iter(headers).ok().flatten();
     let read = |pair: JsValue| {
         let pair: js_sys::Array = pair.unchecked_into();
-        Some((pair.get(0).as_string()?, bytes(&pair.get(1).as_string()?)))
+        Some((pair.get(0).as_string()?, pair.get(1).as_string()?.into_bytes()))
     };
-    pairs.into_iter().flatten().filter_map(|pair| read(pair.ok()?)).collect()
+    let mut headers: Headers = pairs.into_iter().flatten().filter_map(|pair| read(pair.ok()?)).collect();
+    let connection = headers.iter().find(|(name, _)| name == "connection").map(|(_, value)| value.to_ascii_lowercase());
+    if let Some(connection) = connection {
+        let nominated: Vec<&[u8]> = connection.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).collect();
+        headers.retain(|(name, _)| !nominated.contains(&name.as_bytes()));
+    }
+    headers
 }
 
-/// A header's value as it was sent. The runtime shows each byte as one character.
-fn bytes(value: &str) -> Vec<u8> {
-    let latin: Option<Vec<u8>> = value.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect();
-    latin.unwrap_or_else(|| value.as_bytes().to_vec())
-}
-
-/// Headers as the runtime wants them.
+/// Headers as the runtime wants them: text. It replaced what is no UTF-8 when it read it.
 pub(crate) fn write_headers(headers: &Headers) -> Result<web_sys::Headers, JsValue> {
     let written = web_sys::Headers::new()?;
     for (name, value) in headers {
-        let value: String = value.iter().map(|byte| char::from(*byte)).collect();
-        written.append(name, &value)?;
+        written.append(name, &String::from_utf8_lossy(value))?;
     }
     Ok(written)
 }

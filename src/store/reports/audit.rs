@@ -146,12 +146,7 @@ fn read_account(row: &[Value]) -> Result<AuditedAccount, StoreError> {
 /// # Errors
 /// As [`audited_accounts`].
 pub fn audit(database: &impl Database, account: &AuditedAccount) -> Result<Findings, StoreError> {
-    database.execute("BEGIN", &[])?;
-    let findings = compare(database, account.account_id);
-    // A transaction that only read has nothing to lose, however it ends; one that cannot end is ended with its connection.
-    let ended = database.execute("ROLLBACK", &[]);
-    let findings = findings?;
-    ended.map(|_| findings)
+    database.snapshot(|| compare(database, account.account_id))
 }
 
 fn compare(database: &impl Database, account_id: i64) -> Result<Findings, StoreError> {
