@@ -10,6 +10,7 @@
 
 mod amount;
 mod charge;
+mod coding;
 mod gate;
 mod path;
 mod plan;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::coding::CodedBody;
 use super::gate::Gate;
 use super::plan::Plan;
 use super::request::RequestReading;
@@ -28,10 +29,16 @@ enum Format {
 }
 
 /// The reader of one reply.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ReplyMeter {
     tariff: Arc<Tariff>,
     request: RequestReading,
+    body: CodedBody,
+}
+
+/// The reader of a body without content coding.
+#[derive(Debug)]
+pub(super) struct BodyReader {
     format: Format,
     scanner: Scanner,
 }
@@ -45,33 +52,66 @@ impl ReplyMeter {
             MediaType::Json => Format::Json,
             MediaType::Other => Format::Opaque,
         };
-        Self { tariff, request, format, scanner: Scanner::new(plan) }
+        let body = CodedBody::Plain(BodyReader { format, scanner: Scanner::new(plan) });
+        Self { tariff, request, body }
+    }
+
+    /// The same for a body with this `Content-Encoding`, which is decoded for reading alone.
+    #[must_use]
+    pub fn with_encoding(mut self, encoding: Option<&str>) -> Self {
+        self.body = self.body.coded(encoding);
+        self
     }
 
     /// True where [`ReplyMeter::pass`] may change what the caller gets; where it is false, chunks need not be owned to be read.
     #[must_use]
     pub const fn is_gated(&self) -> bool {
-        matches!(self.format, Format::GatedEvents(..))
+        matches!(self.body, CodedBody::Plain(BodyReader { format: Format::GatedEvents(..), .. }))
     }
 
     /// Reads a chunk and leaves in it what goes on to the caller now: nearly always all of it, sometimes nothing.
     pub fn pass(&mut self, chunk: &mut Vec<u8>) {
-        match &mut self.format {
-            Format::GatedEvents(reader, gate) => gate.pass(reader, &mut self.scanner, chunk),
-            _ => self.feed(chunk),
+        match &mut self.body {
+            CodedBody::Plain(BodyReader { format: Format::GatedEvents(reader, gate), scanner }) => {
+                gate.pass(reader, scanner, chunk)
+            }
+            body => body.feed(chunk),
         }
     }
 
     /// The body has ended, well or not: adds to `chunk` what [`ReplyMeter::pass`] still held back. Bytes that were held back are of an event without
     /// an end, so that there is something only where the backend broke off.
     pub fn release(&mut self, chunk: &mut Vec<u8>) {
-        if let Format::GatedEvents(_, gate) = &mut self.format {
+        if let CodedBody::Plain(BodyReader { format: Format::GatedEvents(_, gate), .. }) = &mut self.body {
             gate.release(chunk);
         }
     }
 
     /// Reads a chunk that goes on as it is, or that goes nowhere because the caller has left.
     pub fn feed(&mut self, chunk: &[u8]) {
+        self.body.feed(chunk);
+    }
+
+    /// What was used, as far as it was read. Of a JSON body that is every value that was read to its end; of a stream of events, those of the events
+    /// whose JSON was.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let BodyReader { format, scanner } = self.body.reader();
+        let is_complete = match format {
+            Format::Events(reader) | Format::GatedEvents(reader, _) => reader.is_between_events(),
+            _ => scanner.is_between_documents(),
+        };
+        if matches!(format, Format::Json) && !is_complete {
+            let mut scanner = scanner.clone();
+            scanner.close();
+            return self.tariff.usage(&self.request.values, scanner.values(), is_complete);
+        }
+        self.tariff.usage(&self.request.values, scanner.values(), is_complete)
+    }
+}
+
+impl BodyReader {
+    pub(super) fn feed(&mut self, chunk: &[u8]) {
         match &mut self.format {
             Format::Json => self.scanner.feed(chunk),
             Format::Lines => feed_lines(&mut self.scanner, chunk),
@@ -80,20 +120,17 @@ impl ReplyMeter {
         }
     }
 
-    /// What was used, as far as it was read. Of a JSON body that is every value that was read to its end; of a stream of events, those of the events
-    /// whose JSON was.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        let is_complete = match &self.format {
-            Format::Events(reader) | Format::GatedEvents(reader, _) => reader.is_between_events(),
-            _ => self.scanner.is_between_documents(),
-        };
-        if matches!(self.format, Format::Json) && !is_complete {
-            let mut scanner = self.scanner.clone();
-            scanner.close();
-            return self.tariff.usage(&self.request.values, scanner.values(), is_complete);
+    /// The same without a gate: what goes on is not what is read.
+    pub(super) fn without_gate(self) -> Self {
+        match self.format {
+            Format::GatedEvents(reader, _) => Self { format: Format::Events(reader), ..self },
+            format => Self { format, ..self },
         }
-        self.tariff.usage(&self.request.values, self.scanner.values(), is_complete)
+    }
+
+    /// One that reads nothing.
+    pub(super) fn opaque(self) -> Self {
+        Self { format: Format::Opaque, ..self }
     }
 }
 

@@ -14,7 +14,7 @@ use super::instance::{Instance, elapsed_us, monotonic_ns};
 use super::settle::Unsettled;
 use super::wire::{self, BodyEnding, accepted, internal};
 use crate::config::Drain;
-use crate::gateway::{Head, Headers, Identified, Outcome, reply_headers, usage_outcome};
+use crate::gateway::{Head, Identified, Outcome, reply_headers, usage_outcome};
 use crate::ids::ProductId;
 use crate::meter::{Ending, ReplyMeter, RequestReading, UsageMeter};
 
@@ -60,7 +60,8 @@ pub(super) async fn answer(
     let status = reply.get_status_code();
     let mut from_backend = reply.get_headers().copy_all();
     let shape = Shape::of(head, status, &from_backend);
-    let meter = meter.read_reply(request, readable_type(&from_backend));
+    let (content_type, encoding) = (header_text(&from_backend, "content-type"), header_text(&from_backend, "content-encoding"));
+    let meter = meter.read_reply(request, content_type).with_encoding(encoding);
     let rate_limit = admitted.rate_limit.clone();
     let (chunks, ending) = Response::consume_body(reply, accepted());
     let from = Incoming { chunks, ending };
@@ -110,13 +111,6 @@ fn outgoing() -> OutgoingParts {
     let (ending_writer, ending_reader) = wit_future::new::<BodyEnding>(|| Err(ErrorCode::HttpResponseIncomplete));
     let (chunk_writer, chunk_reader) = wit_stream::new();
     (Outgoing { chunks: chunk_writer, ending: ending_writer }, chunk_reader, ending_reader)
-}
-
-/// The reply's content type, where its body comes as the meter reads it. The backend was asked for that; one that compresses all the same says nothing.
-fn readable_type(headers: &Headers) -> Option<&str> {
-    let is_plain =
-        header_text(headers, "content-encoding").is_none_or(|encoding| encoding.trim().eq_ignore_ascii_case("identity"));
-    header_text(headers, "content-type").filter(|_| is_plain)
 }
 
 impl Reading {

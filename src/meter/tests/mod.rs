@@ -1,6 +1,7 @@
 //! What the meter reads, of whom, cut anywhere.
 
 mod billing;
+mod coding;
 mod documents;
 mod fuzz;
 mod gate;

@@ -1,0 +1,89 @@
+//! Bodies that come compressed all the same are read as if they came plain, and cost bounded time and memory.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+
+use super::{EVENTS, JSON, charged, meter, reply, tokens};
+use crate::meter::{ReplyMeter, Usage, UsageMeter};
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(body: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn coded(meter: &UsageMeter, content_type: &str, encoding: &str) -> ReplyMeter {
+    reply(meter, content_type).with_encoding(Some(encoding))
+}
+
+fn usage(encoding: &str, content_type: &str, chunks: &[&[u8]]) -> Usage {
+    let meter = meter(tokens());
+    let mut reply = coded(&meter, content_type, encoding);
+    chunks.iter().for_each(|chunk| reply.feed(chunk));
+    reply.usage()
+}
+
+#[test]
+fn a_compressed_body_costs_what_the_plain_one_does_wherever_it_is_cut() {
+    let json = br#"{"id":"a","choices":[{"text":"hello hello hello hello"}],"usage":{"prompt_tokens":10,"completion_tokens":2}}"#;
+    let events =
+        b"data: {\"choices\":[{}]}\n\ndata: {\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
+    for (content_type, body) in [(JSON, json.as_slice()), (EVENTS, events.as_slice())] {
+        for (encoding, body) in [("gzip", gzip(body)), ("x-gzip", gzip(body)), (" GZip ", gzip(body)), ("deflate", zlib(body))] {
+            for cut in 0..=body.len() {
+                let (first, second) = body.split_at(cut);
+                assert_eq!(charged(usage(encoding, content_type, &[first, second])), "16", "{encoding} cut at {cut}");
+            }
+        }
+    }
+    let (first, second) = json.split_at(40);
+    assert_eq!(charged(usage("gzip", JSON, &[&gzip(first), &gzip(second)])), "16", "two members are one body");
+}
+
+#[test]
+fn a_coding_that_is_not_read_and_one_that_lies_say_no_usage() {
+    let body = br#"{"usage":{"prompt_tokens":10}}"#;
+    for encoding in ["br", "zstd", "gzip, gzip", "gzip", "deflate"] {
+        assert_eq!(usage(encoding, JSON, &[body.as_slice()]).quantity, None, "{encoding}");
+    }
+    assert_eq!(charged(usage("identity", JSON, &[body.as_slice()])), "10");
+}
+
+#[test]
+fn what_was_decoded_before_a_cut_counts() {
+    let whole = gzip(&[br#"{"usage":{"prompt_tokens":10},"text":""#.as_slice(), &vec![b'x'; 200_000], b"\"}"].concat());
+    let cut = usage("gzip", JSON, &[&whole[..whole.len() - 20]]);
+    assert_eq!((charged(cut), cut.is_complete), ("10".to_owned(), false));
+}
+
+#[test]
+fn a_body_that_decodes_to_too_much_is_read_no_further() {
+    let mebibyte = vec![b' '; 1 << 20];
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    for _ in 0..129 {
+        encoder.write_all(&mebibyte).unwrap();
+    }
+    encoder.write_all(br#"{"usage":{"prompt_tokens":10}}"#).unwrap();
+    assert_eq!(usage("gzip", JSON, &[&encoder.finish().unwrap()]).quantity, None);
+}
+
+#[test]
+fn a_compressed_stream_goes_on_as_it_came_even_where_an_event_would_be_taken_out() {
+    let asking = UsageMeter::new(crate::meter::UsageSettings { request_usage: true, ..super::settings(tokens()) });
+    let request = asking.read_request(br#"{"stream":true}"#);
+    assert!(request.asks_for_usage());
+    let mut reply = asking.read_reply(request, Some(EVENTS)).with_encoding(Some("gzip"));
+    assert!(!reply.is_gated());
+    let body = gzip(b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7}}\n\n");
+    let mut passed = body.clone();
+    reply.pass(&mut passed);
+    assert_eq!((passed, charged(reply.usage())), (body, "7".to_owned()));
+}
