@@ -41,5 +41,5 @@ pub use order::{Conclusion, Counted, FailureReason, Order, OrderState, Watch};
 pub use package::{Package, PackageKind, PackageState, Phase, Standing};
 pub use rules::{ALERTS_MAX, CAP_COUNT_MAX, Cap, Purchase, RepurchaseRule, Rules, Terms, Threshold, UsageTerms};
 
-/// The most packages one account may have been granted: an account is loaded whole.
+/// The most packages one account may have been granted: an account is loaded whole. Those that orders made before had paid for come on top.
 pub const PACKAGES_MAX: usize = 1000;

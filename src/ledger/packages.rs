@@ -35,6 +35,11 @@ impl Account {
         self.packages.iter().fold(Quantity::ZERO, |sum, package| sum.saturating_add(package.granted))
     }
 
+    /// Whether another package of this quantity could be granted.
+    pub(super) fn has_room_for(&self, quantity: Quantity) -> bool {
+        self.packages.len() < PACKAGES_MAX && self.total_granted().checked_add(quantity).is_some()
+    }
+
     pub(super) fn grant(&mut self, grant: &Grant, now_ms: i64) -> Result<Outcome, Refusal> {
         if let Some(package) = self.package_by_id(&grant.package_id) {
             return if package.grant_digest == grant.digest() {
@@ -101,7 +106,8 @@ impl Account {
         if self.total_granted().checked_add(grant.quantity).is_none() {
             return Err(Refusal::Invalid("a customer may be granted at most 900000000000 of a product in sum"));
         }
-        if self.packages.len() >= PACKAGES_MAX {
+        // What was ordered while there was room is paid, and credited however full the account is since.
+        if self.packages.len() >= PACKAGES_MAX && grant.repurchase.is_none() {
             return Err(Refusal::Conflict("a customer may have at most 1000 packages of a product"));
         }
         Ok(())

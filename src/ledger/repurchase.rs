@@ -1,7 +1,8 @@
 //! Auto-repurchase: when the next package is ordered, and what becomes of an order (contract section 4).
 //!
 //! What always holds: at most one order is in flight, what an order buys is decided with it, and an order is credited by one package at most. Money may
-//! have been spent on an order that timed out, so it counts against the cap; a success that comes late still counts.
+//! have been spent on an order that timed out, so it counts against the cap; a success that comes late still counts. Nothing is ordered that could not be
+//! credited.
 //! The border: who posts orders and who answers is not known here.
 
 use super::account::Account;
@@ -23,6 +24,8 @@ enum Due {
     Nothing,
     Order(Purchase),
     TellCap(Purchase),
+    /// The account is too full for what would be bought.
+    Suspend(Purchase),
     Later(i64),
 }
 
@@ -177,7 +180,7 @@ impl Account {
         }
     }
 
-    /// Makes the order that is due, or tells that the cap leaves no room for it.
+    /// Makes the order that is due, or tells why none is made: the cap leaves no room for it, or nothing that it buys could be credited.
     pub(super) fn order_when_due(&mut self, now_ms: i64) {
         match self.due(now_ms) {
             Due::Nothing | Due::Later(_) => {}
@@ -186,6 +189,14 @@ impl Account {
                 self.watch_mut().cap_told_at_ms = Some(now_ms);
                 let detail = EventDetail::Order { order: None, purchase, reason: Some(FailureReason::CapReached) };
                 self.announce(Event { detail, ..Event::of(EventKind::RepurchaseFailed, now_ms) });
+            }
+            Due::Suspend(purchase) => {
+                let reason = Some(FailureReason::PurchaseRestricted);
+                self.watch_mut().suspended = reason;
+                for kind in [EventKind::RepurchaseFailed, EventKind::RepurchaseSuspended] {
+                    let detail = EventDetail::Order { order: None, purchase: purchase.clone(), reason };
+                    self.announce(Event { detail, ..Event::of(kind, now_ms) });
+                }
             }
         }
     }
@@ -197,7 +208,7 @@ impl Account {
         }
         match self.due(now_ms) {
             Due::Later(at_ms) => Some(at_ms),
-            Due::Nothing | Due::Order(_) | Due::TellCap(_) => None,
+            Due::Nothing | Due::Order(_) | Due::TellCap(_) | Due::Suspend(_) => None,
         }
     }
 
@@ -205,6 +216,9 @@ impl Account {
         let Some(rule) = self.rule_in_force().filter(|rule| self.level().reaches(rule.trigger)) else {
             return Due::Nothing;
         };
+        if !self.has_room_for(rule.package.quantity) {
+            return Due::Suspend(rule.package.clone());
+        }
         if now_ms < self.watch.rests_until_ms {
             return Due::Later(self.watch.rests_until_ms);
         }

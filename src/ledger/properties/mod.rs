@@ -6,6 +6,7 @@
 
 mod commands;
 mod examples;
+mod limit_examples;
 mod order_examples;
 mod reference;
 mod rows;

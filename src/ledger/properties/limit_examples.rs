@@ -1,0 +1,75 @@
+//! Where an account is full: nothing is ordered that could not be credited, and what was ordered before is credited all the same.
+
+use super::{account, order_rules, package_id, parts, prepaid};
+use crate::ids::PackageId;
+use crate::ledger::{
+    Account, Command, EventDetail, EventKind, FailureReason, Grant, PACKAGES_MAX, PackageChange, Refusal, Threshold,
+};
+use crate::quantity::Quantity;
+
+const TRIGGER: Threshold = Threshold::Remaining(Quantity::ZERO);
+const DAY_MS: i64 = 86_400_000;
+
+/// A package of its own name that nobody can use any more, so that the account gets fuller and not richer.
+fn fill(account: &mut Account, packages: usize) {
+    for number in 0..packages {
+        let package_id = PackageId::new(&format!("old-{number}")).unwrap();
+        account.decide(&Command::Grant(Box::new(Grant { package_id: package_id.clone(), ..prepaid(1, 1) })), 0).unwrap();
+        account.decide(&Command::Change { package_id, change: PackageChange::Release }, 0).unwrap();
+    }
+}
+
+fn write_rule(account: &mut Account, now_ms: i64) {
+    account.decide(&Command::SetRules(Box::new(order_rules(TRIGGER, 100, DAY_MS))), now_ms).unwrap();
+}
+
+/// What was told of orders, with the order's number.
+fn told(account: &mut Account) -> Vec<(EventKind, Option<u32>, Option<FailureReason>)> {
+    let events = account.take_changes().events.into_iter();
+    let of_orders = events.filter_map(|event| match event.detail {
+        EventDetail::Order { order, reason, .. } => Some((event.kind, order.map(|(number, _)| number), reason)),
+        _ => None,
+    });
+    of_orders.collect()
+}
+
+const RESTRICTED: Option<FailureReason> = Some(FailureReason::PurchaseRestricted);
+
+#[test]
+fn nothing_is_ordered_that_a_full_account_could_not_be_credited_and_the_rule_is_suspended_once() {
+    let mut account = account();
+    fill(&mut account, PACKAGES_MAX);
+    told(&mut account);
+    write_rule(&mut account, 1);
+    let restricted = [(EventKind::RepurchaseFailed, None, RESTRICTED), (EventKind::RepurchaseSuspended, None, RESTRICTED)];
+    assert_eq!(told(&mut account), restricted);
+    assert_eq!((account.watch().suspended, account.watch().order_count), (RESTRICTED, 0));
+    account.decide(&Command::Look, 2).unwrap();
+    assert_eq!((told(&mut account), account.watch().due_at_ms), (vec![], None));
+}
+
+#[test]
+fn nothing_is_ordered_beyond_what_a_customer_may_be_granted_in_sum() {
+    let mut account = account();
+    let most = Grant { quantity: Quantity::MAX, ..prepaid(1, 1) };
+    account.decide(&Command::Grant(Box::new(most)), 0).unwrap();
+    account.decide(&Command::Change { package_id: package_id(1), change: PackageChange::Freeze }, 0).unwrap();
+    told(&mut account);
+    write_rule(&mut account, 1);
+    assert_eq!((account.watch().suspended, account.watch().order_count), (RESTRICTED, 0));
+}
+
+#[test]
+fn an_order_that_was_made_while_there_was_room_is_credited_even_where_the_account_is_full_since() {
+    let mut account = account();
+    fill(&mut account, PACKAGES_MAX - 1);
+    write_rule(&mut account, 1);
+    assert_eq!(account.watch().order_in_flight, Some(1));
+    let last = Grant { repurchase: None, ..prepaid(2, 10) };
+    account.decide(&Command::Grant(Box::new(last)), 2).unwrap();
+    let refused = account.decide(&Command::Grant(Box::new(prepaid(3, 10))), 3);
+    assert!(matches!(refused, Err(Refusal::Conflict(_))), "{refused:?}");
+    account.decide(&Command::Grant(Box::new(Grant { repurchase: Some(1), ..prepaid(4, 10) })), 4).unwrap();
+    assert_eq!(account.balance(4).remaining, parts(20));
+    assert_eq!(account.order(1).unwrap().package_number, Some(u32::try_from(PACKAGES_MAX).unwrap() + 1));
+}
