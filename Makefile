@@ -1,5 +1,5 @@
 # Every command works on a fresh Debian or Ubuntu machine with rustup, make, a C compiler, Node and apt.
-.PHONY: help run build test bench fmt clean
+.PHONY: help run build test bench fuzz fmt clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -15,6 +15,9 @@ test: ## Everything that must hold
 
 bench: ## Calls per second of the metered path beside plain forwarding (BENCH="--rounds 3 --seconds 2")
 	@scripts/bench $(BENCH)
+
+fuzz: ## Random bodies for the readers of JSON and event streams, for minutes (FUZZ_INPUTS=2000000)
+	@FUZZ_INPUTS=$${FUZZ_INPUTS:-2000000} cargo test --locked --release --lib meter::tests::fuzz
 
 fmt: ## Format the sources
 	@cargo fmt --all

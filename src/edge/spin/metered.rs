@@ -171,6 +171,12 @@ impl Reading {
                 rest = chunk;
                 break whole(from.ending, idle_timeout_ms).await;
             }
+            if chunk.is_empty() {
+                // All of it waits until it is known what it is.
+                buffer = chunk;
+                buffer.reserve(CHUNK_BYTES_MAX);
+                continue;
+            }
             // What a reader of a stream takes is taken in its own time, but not for ever.
             match within(to.chunks.write_all(chunk), idle_timeout_ms).await {
                 Some(left) if left.is_empty() => buffer = left,
