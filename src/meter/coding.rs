@@ -14,7 +14,10 @@ use super::reply::BodyReader;
 const DECODED_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// A body in its coding.
-#[expect(clippy::large_enum_variant, reason = "there is one a call, and nearly every one is the large one")]
+#[cfg_attr(
+    target_pointer_width = "64",
+    expect(clippy::large_enum_variant, reason = "there is one a call, and nearly every one is the large one")
+)]
 pub(super) enum CodedBody {
     /// None.
     Plain(BodyReader),
