@@ -137,15 +137,18 @@ pub fn spread<'a>(
     Ok(events.len())
 }
 
-/// Takes a lease, or renews it; false where another holder has it. A lease that has ended is anyone's.
+/// Takes a lease, or renews it; false where another holder has it. A lease that has ended is anyone's, and so is one that ends more than its length later
+/// than it could: a clock that was wrong made it.
 ///
 /// # Errors
 /// [`StoreError`]; the lease is as it was.
 pub fn take_lease(database: &impl Database, name: &str, holder: &str, now_ms: i64, until_ms: i64) -> Result<bool, StoreError> {
     let statement = "INSERT INTO leases (name, holder, until_ms) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE \
                      SET holder = excluded.holder, until_ms = excluded.until_ms \
-                     WHERE leases.holder = excluded.holder OR leases.until_ms <= ?4 RETURNING holder";
-    let rows = database.execute(statement, &[name.into(), holder.into(), until_ms.into(), now_ms.into()])?;
+                     WHERE leases.holder = excluded.holder OR leases.until_ms <= ?4 OR leases.until_ms > ?5 RETURNING holder";
+    let latest_ms = until_ms.saturating_add(until_ms.saturating_sub(now_ms));
+    let parameters = [name.into(), holder.into(), until_ms.into(), now_ms.into(), latest_ms.into()];
+    let rows = database.execute(statement, &parameters)?;
     Ok(!rows.is_empty())
 }
 

@@ -63,7 +63,7 @@ fn who_loses_the_lease_stops_and_leaves_what_was_under_way_to_the_next() {
         // As if the first one had been asleep for so long that its lease had ended.
         other.database().execute("UPDATE leases SET until_ms = 0", &[]).unwrap();
         let now_ms = world.now_ms();
-        assert!(take_lease(other.database(), "courier", "other", now_ms, now_ms + 60_000).unwrap());
+        assert!(take_lease(other.database(), "courier", "other", now_ms, now_ms + 5_000).unwrap());
     };
     let (report, ()) = world.drive(async { futures::future::join(run(&book, &config, &world, ALL), thief).await });
     assert_eq!((report.as_ref().unwrap().delivered, report.unwrap().more), (0, true));
@@ -75,6 +75,17 @@ fn who_loses_the_lease_stops_and_leaves_what_was_under_way_to_the_next() {
 
     world.now_ms.set(world.now_ms() + 60_000);
     assert_eq!(run_all(&world, &other, &config).delivered, 20);
+}
+
+#[test]
+fn a_lease_that_a_wrong_clock_made_keeps_nobody_from_sending() {
+    let (folder, config) = (tempfile::tempdir().unwrap(), config(&[(1, "*")]));
+    let (world, book) = (World::answering(200), open(&folder, &config));
+    grant(&world, &book, "alice", "p1");
+    // Its holder died while the clock was a day ahead.
+    let ahead_ms = START_MS + 86_400_000;
+    assert!(take_lease(book.database(), "courier", "dead", ahead_ms, ahead_ms + 5_000).unwrap());
+    assert_eq!(run_all(&world, &book, &config).delivered, 1);
 }
 
 #[test]
