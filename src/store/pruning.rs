@@ -1,7 +1,8 @@
 //! Pruning: old events are forgotten, with their deliveries, once every delivery has ended.
 //!
 //! The events are walked from the oldest upwards, a bounded piece at a time, each piece one transaction; the place where the next piece goes on is stored. What
-//! always holds: an event that is not spread yet or waits for an endpoint stays, however old; the newest event stays, so that positions only go up.
+//! always holds: an event that is not spread yet, or that an endpoint is still to get, stays, however old; the newest event stays, so that positions only
+//! go up. What was due to an endpoint for as long as events are kept goes undelivered: the endpoint is disabled, or no longer configured.
 
 use super::database::{Database, StoreError, Value};
 
@@ -20,7 +21,7 @@ pub(super) struct Pruned {
 // When an event was, and whether nothing of it is still to be done.
 const PIECE: &str = "
 SELECT position, at_ms, is_spread = 1 AND position < (SELECT max(position) FROM events)
-    AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.position = e.position AND d.state = 'waiting')
+    AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.position = e.position AND d.state = 'waiting' AND d.next_at_ms >= ?3)
 FROM events AS e WHERE position > ?1 ORDER BY position LIMIT ?2";
 
 /// Prunes a piece, of so many events at most.
@@ -54,7 +55,7 @@ fn prune_next(database: &impl Database, now_ms: i64, cutoff_ms: i64, events_max:
     // Asked again under the lock: another instance may have pruned meanwhile.
     let Some(after) = next_due(database, now_ms)? else { return Ok(Pruned::default()) };
     let limit = i64::try_from(events_max).unwrap_or(i64::MAX);
-    let rows = database.execute(PIECE, &[after.into(), limit.into()])?;
+    let rows = database.execute(PIECE, &[after.into(), limit.into(), cutoff_ms.into()])?;
     let mut walked_to = after;
     let mut scanned = 0;
     let mut over = Vec::new();
@@ -119,6 +120,13 @@ mod tests {
         rows.iter().map(|row| row[0].integer().unwrap()).collect()
     }
 
+    /// Has events wait for the first endpoint until a time.
+    fn wait(database: &Sqlite, positions: &[i64], next_at_ms: i64) {
+        let statement = "UPDATE deliveries SET state = 'waiting', next_at_ms = ?2 \
+                         WHERE position IN (SELECT value FROM json_each(?1)) AND url = 'http://a'";
+        database.execute(statement, &[format!("{positions:?}").into(), next_at_ms.into()]).unwrap();
+    }
+
     /// Prunes until nothing is due, and answers how many pieces that took.
     fn prune_all(database: &Sqlite, now_ms: i64, events_max: usize) -> usize {
         for pieces in 1..1_000 {
@@ -142,8 +150,7 @@ mod tests {
     #[test]
     fn what_waits_or_is_not_spread_stays_and_keeps_nothing_behind_it_from_going() {
         let database = ledger(20);
-        let waiting = "UPDATE deliveries SET state = 'waiting', next_at_ms = 9 WHERE position IN (1, 2, 7) AND url = 'http://a'";
-        database.execute(waiting, &[]).unwrap();
+        wait(&database, &[1, 2, 7], CUTOFF_MS);
         database.execute("UPDATE events SET is_spread = 0 WHERE position IN (3, 8)", &[]).unwrap();
         prune_all(&database, 5_000, 2);
         assert_eq!(positions(&database, "events"), [1, 2, 3, 7, 8, 20]);
@@ -157,6 +164,15 @@ mod tests {
         assert_eq!(prune(&database, 5_000 + REST_MS - 1, CUTOFF_MS, 2).unwrap(), Pruned::default());
         prune_all(&database, 5_000 + REST_MS, 2);
         assert_eq!(positions(&database, "events"), [3, 8, 20]);
+    }
+
+    #[test]
+    fn what_no_endpoint_takes_any_more_goes_when_it_was_due_for_so_long_and_not_before() {
+        let database = ledger(20);
+        wait(&database, &[1, 2], CUTOFF_MS - 1);
+        wait(&database, &[3], CUTOFF_MS);
+        prune_all(&database, 5_000, 2);
+        assert_eq!((positions(&database, "events"), positions(&database, "deliveries")), (vec![3, 20], vec![3, 20]));
     }
 
     #[test]
