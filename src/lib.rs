@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod ids;
 pub mod ledger;
 pub mod meter;
+mod object;
 pub mod problem;
 pub mod quantity;
 pub mod secret;

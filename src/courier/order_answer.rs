@@ -6,6 +6,7 @@ use super::verdict::Failure;
 use super::{Reply, Unreached};
 use crate::ids::{AccountKey, CustomerId, PackageId, ProductId, RepurchaseId};
 use crate::ledger::{Conclusion, FailureReason, Grant, Order, PackageKind};
+use crate::object::Object;
 use crate::quantity::Quantity;
 use crate::timestamp::Timestamp;
 
@@ -30,7 +31,7 @@ pub(super) enum Answer {
 struct Body {
     status: String,
     #[serde(default)]
-    package: Option<BoughtPackage>,
+    package: Option<Object<BoughtPackage>>,
     #[serde(default)]
     reason: Option<String>,
 }
@@ -131,7 +132,7 @@ fn read_body(
     match (status.as_str(), package) {
         ("pending", None) => Ok((Conclusion::Pending, None)),
         ("succeeded", None) => Ok((Conclusion::Succeeded, None)),
-        ("succeeded", Some(package)) => {
+        ("succeeded", Some(Object(package))) => {
             let grant = package.into_grant(key, repurchase_id, order).map_err(|reason| format!("package.{reason}"))?;
             Ok((Conclusion::Succeeded, Some(Box::new(grant))))
         }
@@ -244,6 +245,8 @@ mod tests {
             (r#"{"quantity":7}"#, "status 200: the answer is not understood: "),
             (r#"{"expire_at":"1970-01-01T00:00:02Z"}"#, "status 200: the answer is not understood: unknown field `expire_at`"),
             (r#""p1""#, "status 200: the answer is not understood: "),
+            ("[]", "status 200: the answer is not understood: "),
+            (r#"["p1"]"#, "status 200: the answer is not understood: "),
         ] {
             let error = package(members).map(|grant| format!("{grant:?}")).expect_err(members);
             assert!(error.starts_with(expected), "{error}");
