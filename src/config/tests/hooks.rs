@@ -130,6 +130,12 @@ fn a_signing_secret_is_its_prefix_and_strict_base64() {
 }
 
 #[test]
+fn a_hook_prints_nothing_that_lets_others_post_there() {
+    let url = crate::config::address::hook("https://h.example:8443/path?token=hunter2").unwrap();
+    assert_eq!(format!("{url:?}"), "HookUrl(https://h.example:8443..)");
+}
+
+#[test]
 fn the_order_hook_has_a_time_after_which_an_order_has_failed() {
     let hook = |lines: &str| with("", "").replace(PRODUCT, &format!("[repurchase]\n{SECRETS}{lines}\n{PRODUCT}"));
     assert!(checked(&with("", "")).repurchase.is_none());

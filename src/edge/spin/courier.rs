@@ -76,7 +76,9 @@ async fn carry(instance: &'static Instance) {
             Ok(report) if !report.more => return,
             Ok(_) => failures = 0,
             Err(error) => {
-                log::line(format!("deliveries cannot be made: {error}"));
+                if failures == 0 {
+                    log::line(format!("deliveries cannot be made: {error}"));
+                }
                 failures += 1;
                 if failures > FAILURES_MAX {
                     return;
