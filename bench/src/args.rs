@@ -5,10 +5,37 @@ use std::time::Duration;
 
 const CONNECTIONS: [usize; 2] = [16, 64];
 
+/// What is measured one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The scanner in wasm.
+    Scan,
+    /// Large replies that are read for their usage.
+    Replies,
+    /// Streams that are.
+    Streams,
+    /// Calls while the webhook's endpoint hangs.
+    Hooks,
+    /// Calls that cost one unit each.
+    Calls,
+}
+
+const PARTS: [(&str, Part); 5] = [
+    ("scan", Part::Scan),
+    ("replies", Part::Replies),
+    ("streams", Part::Streams),
+    ("hooks", Part::Hooks),
+    ("calls", Part::Calls),
+];
+
+/// What the part `Calls` can be narrowed to.
+const OF_CALLS: [&str; 6] = ["process", "power", "hot", "peers", "16", "64"];
+
 /// What to measure, and for how long.
 pub(crate) struct Args {
     pub(crate) rounds: usize,
     pub(crate) duration: Duration,
+    pub(crate) parts: Vec<Part>,
     pub(crate) connections: Vec<usize>,
     pub(crate) durabilities: Vec<&'static str>,
     pub(crate) hot: bool,
@@ -28,18 +55,22 @@ impl Args {
                 _ => return Err(BenchError::Usage(format!("unknown flag {flag}"))),
             }
         }
-        let known = ["process", "power", "hot", "peers", "16", "64"];
-        if let Some(word) = only.iter().find(|word| !known.contains(&word.as_str())) {
+        let is_known = |word: &str| OF_CALLS.contains(&word) || PARTS.iter().any(|(name, _)| *name == word);
+        if let Some(word) = only.iter().find(|word| !is_known(word)) {
             return Err(BenchError::Usage(format!("--only does not know {word}")));
         }
         let has = |word: &str| only.iter().any(|named| named == word);
         // Of each kind, what is named; all where none of the kind is.
         let connections: Vec<usize> = CONNECTIONS.into_iter().filter(|n| has(&n.to_string())).collect();
         let durabilities: Vec<&'static str> = ["process", "power"].into_iter().filter(|word| has(word)).collect();
+        let narrows_calls = OF_CALLS.into_iter().any(has);
+        let is_asked = |name: &str, part: Part| only.is_empty() || has(name) || (part == Part::Calls && narrows_calls);
+        let parts = PARTS.into_iter().filter(|(name, part)| is_asked(name, *part)).map(|(_, part)| part).collect();
         let is_narrowed = !durabilities.is_empty() || has("hot") || has("peers");
         Ok(Self {
             rounds,
             duration: Duration::from_secs(seconds as u64),
+            parts,
             connections: if connections.is_empty() { CONNECTIONS.to_vec() } else { connections },
             durabilities: if durabilities.is_empty() { vec!["process", "power"] } else { durabilities },
             hot: !is_narrowed || has("hot"),
@@ -51,4 +82,21 @@ impl Args {
 fn number(flag: &str, value: &str, most: usize) -> Result<usize, BenchError> {
     let number = value.parse().ok().filter(|number| (1..=most).contains(number));
     number.ok_or_else(|| BenchError::Usage(format!("{flag} {value}: 1 to {most} is accepted")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Args {
+        Args::parse(words.split_whitespace().map(str::to_owned)).unwrap()
+    }
+
+    #[test]
+    fn what_is_named_is_measured_and_all_is_where_nothing_is() {
+        assert_eq!(parse("").parts.len(), PARTS.len());
+        assert_eq!(parse("--only streams,scan").parts, [Part::Scan, Part::Streams]);
+        let narrowed = parse("--only process,64");
+        assert_eq!((narrowed.parts, narrowed.durabilities, narrowed.connections), (vec![Part::Calls], vec!["process"], vec![64]));
+    }
 }

@@ -14,7 +14,11 @@ use std::time::{Duration, Instant};
 
 /// How many customers share the calls.
 pub(crate) const CUSTOMERS: u64 = 100;
+/// What each customer is granted: more than a run can use.
+pub(crate) const GRANTED: u64 = 1_000_000_000;
 const TOKEN: &str = "bench-token";
+/// Signs nothing that anyone reads.
+const SIGNING_SECRET: &str = "whsec_YmVuY2htYXJrLXNpZ25pbmctc2VjcmV0";
 const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 /// More pages than 100 customers can have.
 const AUDIT_PAGE_LIMIT: usize = 1000;
@@ -42,30 +46,59 @@ fn start(edge: Edge, name: &str, manifest: &str, variables: &[String], work: &Pa
     Ok(Gateway { name: name.to_owned(), address, _process: process })
 }
 
-/// Starts the component that only forwards.
-pub(crate) fn forward(edge: Edge, name: &str, backend: SocketAddr, work: &Path) -> Result<Gateway, BenchError> {
-    start(edge, name, "bench/forward/spin.toml", &[format!("backend=http://{backend}")], work)
+/// Starts the component that only forwards. What becomes of bodies is one of the words of `bench/forward/spin.toml`.
+pub(crate) fn forward(edge: Edge, name: &str, bodies: &str, backend: SocketAddr, work: &Path) -> Result<Gateway, BenchError> {
+    start(edge, name, "bench/forward/spin.toml", &[format!("backend=http://{backend}"), format!("bodies={bodies}")], work)
+}
+
+/// What a metered gateway is told in its configuration.
+#[derive(Clone, Copy)]
+pub(crate) struct Metered<'a> {
+    pub(crate) durability: &'a str,
+    /// The product's `meter`.
+    pub(crate) meter: &'a str,
+    /// More keys of the product.
+    pub(crate) product: &'a str,
+    /// Where every event is posted.
+    pub(crate) webhook: Option<SocketAddr>,
+}
+
+/// One unit a call.
+pub(crate) const BY_CALL: Metered<'static> =
+    Metered { durability: "process", meter: r#"{ unit = "call" }"#, product: "", webhook: None };
+
+impl Metered<'_> {
+    fn config(&self, backend: SocketAddr) -> String {
+        let Self { durability, meter, product, webhook } = self;
+        let webhook = webhook.map(|address| {
+            format!(
+                "[[webhook]]\nurl = \"http://{address}/\"\nsecrets = [{{ secret = \"webhook_secret\" }}]\nevents = [\"*\"]\n\n"
+            )
+        });
+        format!(
+            "[gateway]\nadmin_token = {{ secret = \"admin_token\" }}\ndurability = \"{durability}\"\n\n{}[[product]]\nid = \"translate\"\n\
+             route = \"/translate\"\nbackend = \"http://{backend}\"\ncaller = {{ kind = \"none\" }}\nmeter = {meter}\n{product}\n",
+            webhook.unwrap_or_default()
+        )
+    }
 }
 
 /// Starts the metered component with funded customers.
 pub(crate) async fn metered(
     edge: Edge,
     name: &str,
-    durability: &str,
+    metered: &Metered<'_>,
     backend: SocketAddr,
     work: &Path,
 ) -> Result<Gateway, BenchError> {
     let config = work.join(format!("{name}.toml"));
-    let text = format!(
-        "[gateway]\nadmin_token = {{ secret = \"admin_token\" }}\ndurability = \"{durability}\"\n\n[[product]]\nid = \"translate\"\n\
-         route = \"/translate\"\nbackend = \"http://{backend}\"\ncaller = {{ kind = \"none\" }}\nmeter = {{ unit = \"call\" }}\n"
-    );
-    std::fs::write(&config, text).map_err(|error| BenchError::Io("a config file", error))?;
-    let variables = [format!("config=@{}", config.display()), format!("admin_token={TOKEN}")];
+    std::fs::write(&config, metered.config(backend)).map_err(|error| BenchError::Io("a config file", error))?;
+    let variables =
+        [format!("config=@{}", config.display()), format!("admin_token={TOKEN}"), format!("webhook_secret={SIGNING_SECRET}")];
     let gateway = start(edge, name, "spin.toml", &variables, work)?;
     for n in 0..CUSTOMERS {
         let customer = customer_id(n);
-        let package = json!({ "customer_id": customer, "product_id": "translate", "quantity": "1000000000" });
+        let package = json!({ "customer_id": customer, "product_id": "translate", "quantity": GRANTED.to_string() });
         gateway.control("PUT", &format!("/packages/{customer}-package"), &package.to_string()).await?;
     }
     Ok(gateway)
@@ -74,7 +107,7 @@ pub(crate) async fn metered(
 impl Gateway {
     async fn control(&self, method: &str, path: &str, body: &str) -> Result<Value, BenchError> {
         let wrong = |what: String| BenchError::WrongReply { name: self.name.clone(), what: format!("{method} {path}: {what}") };
-        let reply = http::once(self.address, method, &format!("/_tollgate/v1{path}"), TOKEN, body).await;
+        let reply = http::once(self.address, method, &format!("/_tollgate/v1{path}"), TOKEN, "application/json", body).await;
         let (status, body) = reply.map_err(|error| wrong(error.to_string()))?;
         if !(200..300).contains(&status) {
             return Err(wrong(format!("{status} {}", String::from_utf8_lossy(&body))));
@@ -95,17 +128,17 @@ impl Gateway {
     }
 
     /// Checks that every reply was charged once and nothing else was, and that the ledger's entries say the same.
-    pub(crate) async fn check_charges(&self, replies: u64) -> Result<(), BenchError> {
+    pub(crate) async fn check_charges(&self, units: u64) -> Result<(), BenchError> {
         let unbalanced = |what: String| BenchError::Unbalanced { name: self.name.clone(), what };
         let begin = Instant::now();
         // A settle may follow its reply.
         loop {
             let charged = self.charged().await?;
-            if charged == replies {
+            if charged == units {
                 break;
             }
             if begin.elapsed() > SETTLE_LIMIT {
-                return Err(unbalanced(format!("{replies} replies, {charged} charged")));
+                return Err(unbalanced(format!("{units} units were used, {charged} charged")));
             }
         }
         let mut cursor = String::new();

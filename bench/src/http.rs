@@ -32,12 +32,13 @@ pub(crate) async fn once(
     method: &str,
     path: &str,
     token: &str,
+    content_type: &str,
     body: &str,
 ) -> std::io::Result<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect(address).await?;
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: {content_type}\r\n\
          Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await?;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A call that takes longer has failed.
-const STALL_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(20);
 const CUSTOMER_ID: &str = "customer-000";
 
 /// The customer's id that the n-th call uses.
@@ -28,11 +28,23 @@ pub(crate) struct Round {
     pub(crate) replies: u64,
 }
 
+/// What a call asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking {
+    pub(crate) path: &'static str,
+    /// JSON, or nothing.
+    pub(crate) body: &'static str,
+}
+
+/// A call with a small reply.
+pub(crate) const SMALL: Asking = Asking { path: "/translate/hello?to=fr", body: "" };
+
 /// What to drive: `customers` are used in turn; `sequence` makes every request id of a run another one.
 #[derive(Clone)]
 pub(crate) struct Load {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
+    pub(crate) asking: Asking,
     pub(crate) customers: u64,
     pub(crate) sequence: Arc<AtomicU64>,
 }
@@ -63,24 +75,31 @@ fn percentile_ms(sorted_us: &[u32], percent: usize) -> f64 {
 }
 
 /// The bytes of a request, with the places that change from call to call.
-struct Request {
+pub(crate) struct Request {
     bytes: Vec<u8>,
     customer: Range<usize>,
     id: Range<usize>,
 }
 
 impl Request {
-    fn new(address: SocketAddr) -> Self {
-        let before = format!("GET /translate/hello?to=fr HTTP/1.1\r\nHost: {address}\r\nX-Customer-Id: ");
+    pub(crate) fn new(address: SocketAddr, Asking { path, body }: Asking) -> Self {
+        let method = if body.is_empty() { "GET" } else { "POST" };
+        let before = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nX-Customer-Id: ");
         let between = "\r\nX-Request-Id: ";
         let id = "0000000000000000";
         let customer = before.len()..before.len() + CUSTOMER_ID.len();
         let start = customer.end + between.len();
-        let bytes = format!("{before}{CUSTOMER_ID}{between}{id}\r\n\r\n").into_bytes();
+        let about_body = if body.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
+        };
+        let bytes = format!("{before}{CUSTOMER_ID}{between}{id}\r\n{about_body}\r\n{body}").into_bytes();
         Self { bytes, customer, id: start..start + id.len() }
     }
 
-    fn set(&mut self, n: u64, customers: u64) -> &[u8] {
+    /// The bytes of the n-th call.
+    pub(crate) fn set(&mut self, n: u64, customers: u64) -> &[u8] {
         let customer = n.checked_rem(customers).unwrap_or(0);
         // Both ranges lie within the bytes and have the width that is written.
         if let Some(mut place) = self.bytes.get_mut(self.customer.clone()) {
@@ -97,7 +116,7 @@ async fn connection(load: Load, end: Instant) -> Result<Vec<u32>, BenchError> {
     let io = |error| BenchError::WrongReply { name: load.name.clone(), what: format!("{error}") };
     let mut stream = TcpStream::connect(load.address).await.map_err(io)?;
     stream.set_nodelay(true).map_err(io)?;
-    let mut request = Request::new(load.address);
+    let mut request = Request::new(load.address, load.asking);
     let mut buffer = Vec::with_capacity(8192);
     let mut latencies_us = Vec::with_capacity(65536);
     let mut begin = Instant::now();
