@@ -37,6 +37,10 @@ mod smuggling;
 mod streams;
 mod support;
 mod two_gateways;
+mod usage_charges;
+mod usage_holds;
+mod usage_overrun;
+mod usage_requests;
 mod webhooks;
 
 use libtest_mimic::{Arguments, Trial};
@@ -108,6 +112,10 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("events", events::CASES),
     ("webhooks", webhooks::CASES),
     ("two_gateways", two_gateways::CASES),
+    ("usage_charges", usage_charges::CASES),
+    ("usage_holds", usage_holds::CASES),
+    ("usage_overrun", usage_overrun::CASES),
+    ("usage_requests", usage_requests::CASES),
     ("alert_crashes", alert_crashes::CASES),
     ("repurchase_crashes", repurchase_crashes::CASES),
 ];

@@ -16,6 +16,7 @@ use super::wire::{self, BodyEnding, accepted, internal};
 use crate::config::Drain;
 use crate::gateway::{Head, Identified, Outcome, reply_headers, usage_outcome};
 use crate::ids::ProductId;
+use crate::ledger::Admission;
 use crate::meter::{Ending, ReplyMeter, RequestReading, UsageMeter};
 
 /// How much is read at once.
@@ -88,7 +89,7 @@ pub(super) async fn answer(
         wasip3::spawn(finish(read, to, limits.idle_timeout_ms));
         Response::new(headers, Some(chunks), ending).0
     } else {
-        match wire::fields(&reply_headers(from_backend, identified, None, rate_limit)) {
+        match wire::fields(&reply_headers(from_backend, identified, reading.known_outcome(), rate_limit)) {
             Ok(headers) => {
                 let (to, chunks, ending) = outgoing();
                 wasip3::spawn(reading.pass(from, to));
@@ -114,6 +115,11 @@ fn outgoing() -> OutgoingParts {
 }
 
 impl Reading {
+    /// How the call ends, where no body can change it any more.
+    fn known_outcome(&self) -> Option<Outcome> {
+        matches!(self.unsettled.admission(), Admission::Replay).then_some(Outcome::Replayed)
+    }
+
     /// Settles by what was read; none where the charge is not durable in time.
     async fn settle(self, ending: Ending) -> Option<Outcome> {
         let outcome = usage_outcome(self.unsettled.admission(), self.status, ending, self.meter.usage());

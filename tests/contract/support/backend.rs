@@ -3,7 +3,7 @@
 //! It records a request when its head has arrived, so "the backend was not reached" can be trusted; the body is added while it
 //! arrives. It is a real server on a real socket and keeps connections alive, as a backend behind a gateway does.
 
-use super::script::{HEADER, Script};
+use super::script::{HEADER, Script, Step};
 use super::stage::{Gate, Next, Stage};
 use super::wire::{Framing, Headers, Wire, WireError};
 use sha2::{Digest, Sha256};
@@ -57,6 +57,11 @@ impl Backend {
 
     pub(crate) fn gate(&self) -> Gate {
         self.stage.gate()
+    }
+
+    /// Keeps bytes, to be sent in pieces of a size.
+    pub(crate) fn keep(&self, bytes: impl AsRef<[u8]>, piece: usize) -> Step {
+        self.stage.keep(bytes.as_ref(), piece)
     }
 
     /// Requests in the name of this customer, in order of arrival.

@@ -23,6 +23,10 @@ pub(crate) enum Step {
     Text(String),
     /// Sends that many bytes, in pieces of at most 16 KiB.
     Fill(usize),
+    /// Sends this text so many times.
+    Repeat(String, usize),
+    /// Sends bytes that the backend keeps, in pieces of a size: what is no text, or too long for a header.
+    Kept { name: String, length: usize, piece: usize },
     /// Waits until the case opens the gate.
     Gate(String),
     /// Waits for a time, to be slow; no case relies on it being exact.
@@ -160,6 +164,8 @@ impl Step {
         match self {
             Self::Text(text) | Self::Raw(text) => text.len() as u64,
             Self::Fill(bytes) => *bytes as u64,
+            Self::Repeat(text, times) => (text.len() * times) as u64,
+            Self::Kept { length, .. } => *length as u64,
             Self::Gate(_) | Self::PauseMs(_) | Self::Hang | Self::Cut | Self::Reset => 0,
         }
     }

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Performs scripts; clones share their gates.
+/// Performs scripts; clones share their gates and what they keep.
 #[derive(Clone, Default)]
 pub(crate) struct Stage {
+    kept: Arc<Mutex<HashMap<String, Arc<[u8]>>>>,
     gates: Arc<Mutex<HashMap<String, watch::Sender<bool>>>>,
 }
 
@@ -44,6 +45,13 @@ impl Stage {
         Gate { name: super::fresh("gate"), stage: self.clone() }
     }
 
+    /// Keeps bytes, to be sent in pieces of a size.
+    pub(crate) fn keep(&self, bytes: &[u8], piece: usize) -> Step {
+        let name = super::fresh("kept");
+        self.kept.lock().unwrap().insert(name.clone(), bytes.into());
+        Step::Kept { name, length: bytes.len(), piece }
+    }
+
     fn gate_state(&self, name: &str) -> watch::Sender<bool> {
         self.gates.lock().unwrap().entry(name.to_owned()).or_insert_with(|| watch::Sender::new(false)).clone()
     }
@@ -72,6 +80,13 @@ impl Stage {
             Step::Text(text) if chunked => wire.send(&chunk(text.as_bytes())).await?,
             Step::Text(text) | Step::Raw(text) => wire.send(text.as_bytes()).await?,
             Step::Fill(bytes) => fill(wire, *bytes, chunked).await?,
+            Step::Repeat(text, times) => repeat(wire, text, *times, chunked).await?,
+            Step::Kept { name, piece, .. } => {
+                let bytes = Arc::clone(&self.kept.lock().unwrap()[name]);
+                for piece in bytes.chunks(*piece) {
+                    send_piece(wire, piece, chunked).await?;
+                }
+            }
             Step::Gate(name) => {
                 let mut state = self.gate_state(name).subscribe();
                 let _ = state.wait_for(|open| *open).await;
@@ -93,9 +108,27 @@ async fn fill(wire: &mut Wire, bytes: usize, chunked: bool) -> Result<(), WireEr
     while at < bytes {
         let piece = filling(at, PIECE_BYTES.min(bytes - at));
         at += piece.len();
-        wire.send(&if chunked { chunk(&piece) } else { piece }).await?;
+        send_piece(wire, &piece, chunked).await?;
     }
     Ok(())
+}
+
+async fn repeat(wire: &mut Wire, text: &str, times: usize, chunked: bool) -> Result<(), WireError> {
+    let at_once = (PIECE_BYTES / text.len()).max(1);
+    let piece = text.repeat(at_once);
+    for _ in 0..times / at_once {
+        send_piece(wire, piece.as_bytes(), chunked).await?;
+    }
+    send_piece(wire, text.repeat(times % at_once).as_bytes(), chunked).await
+}
+
+/// An empty piece would end a chunked body.
+async fn send_piece(wire: &mut Wire, piece: &[u8], chunked: bool) -> Result<(), WireError> {
+    match (piece, chunked) {
+        ([], _) => Ok(()),
+        (_, true) => wire.send(&chunk(piece)).await,
+        (_, false) => wire.send(piece).await,
+    }
 }
 
 /// The bytes a [`Step::Fill`] sends from an offset on: not periodic within a piece, so a lost or doubled piece shows.
