@@ -32,13 +32,14 @@ use tokio_util::sync::CancellationToken;
 use args::{Args, ArgsError};
 use dispatch::Dispatcher;
 use instances::Instances;
+use outbound::Exchanges;
 use server::Server;
 use startup::StartError;
 
-/// How long live calls may go on after a signal to stop.
+/// How long live calls may go on after a signal to stop, those included whose callers have left and whose replies are still read.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long instances may go on with what nobody waits for, after the last connection has ended: enough to write what they know.
+/// How long instances may go on with what nobody waits for, after the last call has ended: enough to write what they know.
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Threads beyond one a core: a guest's synchronous statement blocks its thread while it reads or syncs. More would only wake each other; a long
@@ -86,9 +87,11 @@ async fn up(args: Args) -> Result<(), StartError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
     let shutdown = CancellationToken::new();
     let (connection_alive, mut connections_ended) = mpsc::channel(1);
+    let (exchange_alive, mut exchanges_ended) = mpsc::channel(1);
     let (instance_alive, mut instances_ended) = mpsc::channel(1);
     let (listen, reuse) = (args.listen, args.reuse);
-    let (source, grants) = startup::prepare(args)?;
+    let exchanges = Exchanges::new(exchange_alive);
+    let (source, grants) = startup::prepare(args, exchanges.clone())?;
     let instances = Instances::new(&source, grants, reuse, shutdown.clone(), instance_alive)
         .map_err(|error| StartError::Component { path: source, error })?;
     let listener = TcpListener::bind(listen).await.map_err(|error| StartError::Listen { listen, error })?;
@@ -104,7 +107,12 @@ async fn up(args: Args) -> Result<(), StartError> {
     shutdown.cancel();
     // The task only returns, and drops its share of what is alive.
     _ = accepting.await;
-    if tokio::time::timeout(DRAIN_TIMEOUT, connections_ended.recv()).await.is_err() {
+    let calls_ended = async {
+        connections_ended.recv().await;
+        exchanges.close();
+        exchanges_ended.recv().await;
+    };
+    if tokio::time::timeout(DRAIN_TIMEOUT, calls_ended).await.is_err() {
         log(&format_args!("calls still live after {} s were cut", DRAIN_TIMEOUT.as_secs()));
         return Ok(());
     }

@@ -11,7 +11,7 @@ use tollgate::config::{self, ConfigError};
 use crate::args::Args;
 use crate::guest::Grants;
 use crate::manifest::{Manifest, ManifestError};
-use crate::outbound::Outbound;
+use crate::outbound::{Exchanges, Outbound};
 use crate::variables::{VariableError, Variables};
 
 /// The database file of the state directory, named as Spin names it.
@@ -46,7 +46,7 @@ pub(crate) enum StartError {
 }
 
 /// Reads the manifest and resolves everything it names. Gives the component's file and what its instances may use.
-pub(crate) fn prepare(args: Args) -> Result<(PathBuf, Grants), StartError> {
+pub(crate) fn prepare(args: Args, exchanges: Exchanges) -> Result<(PathBuf, Grants), StartError> {
     let manifest = Manifest::read(&args.from)?;
     let application = Variables::of_application(&manifest, args.variables)?;
     let variables = application.of_component(&manifest)?;
@@ -62,7 +62,7 @@ pub(crate) fn prepare(args: Args) -> Result<(PathBuf, Grants), StartError> {
     create(&state)?;
     let database = (!manifest.component.sqlite_databases.is_empty()).then(|| Arc::from(state.join(DATABASE_FILE)));
     let files = mount(&manifest, &state)?;
-    let grants = Grants { files, database, variables: Arc::new(variables), outbound: Outbound::new(allowed) };
+    let grants = Grants { files, database, variables: Arc::new(variables), outbound: Outbound::new(allowed, exchanges) };
     Ok((manifest.directory.join(&manifest.component.source), grants))
 }
 

@@ -204,6 +204,27 @@ fn sigterm_lets_live_calls_and_tasks_end_and_closes_idle_connections() {
 }
 
 #[test]
+fn sigterm_lets_a_call_end_whose_caller_has_left_while_its_reply_is_still_read() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let backend = backend(move |_, mut wire| {
+        wire.head();
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst");
+        held.lock().unwrap().recv().unwrap();
+        wire.send("later");
+    });
+    let mut runner = Runner::probe(&[]);
+    assert_eq!(runner.get("/drain", &format!("x-url: http://{backend}/\r\n")).body, "going");
+    runner.terminate();
+    // Longer than instances have for what is no call.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert!(!runner.has_exited());
+    release.send(()).unwrap();
+    assert_eq!(runner.wait_for_exit().code(), Some(0));
+    assert_eq!(runner.count("SELECT count(*) FROM seen WHERE what = 'drained'"), 1);
+}
+
+#[test]
 fn mistakes_end_the_runner_before_it_listens() {
     let state = tempfile::tempdir().unwrap();
     let run = |options: &[&str]| {

@@ -27,6 +27,11 @@ impl spin_sdk::wasip3::exports::http::handler::Guest for Probe {
             "/trap" => panic!("asked to"),
             "/cut" => streamed(true),
             "/endless" => streamed(false),
+            "/drain" => {
+                let reply = fetch(request).await?;
+                spawn(drain(reply));
+                text("going".to_owned())
+            }
             "/after" => {
                 spawn(async {
                     monotonic_clock::wait_for(1000 * MS).await;
@@ -63,6 +68,13 @@ fn streamed(trap: bool) -> Result<Response, ErrorCode> {
         record("left");
     });
     Ok(response)
+}
+
+/// Reads a reply that nobody gets, and records that it has ended.
+async fn drain(reply: Response) {
+    let (mut chunks, _) = Response::consume_body(reply, wit_future::new(|| Ok(())).1);
+    while chunks.next().await.is_some() {}
+    record("drained");
 }
 
 /// Sends this request's body and method on to the URL in `x-url`, with the time-out in `x-first-byte-ms`.

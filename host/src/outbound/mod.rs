@@ -5,6 +5,7 @@
 //! Where the manifest does not allow the target, nothing is sent.
 
 mod connection;
+mod exchange;
 mod pool;
 mod reply;
 
@@ -18,6 +19,8 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::allowed_hosts::AllowedHosts;
 use connection::{Connection, Sent, Target};
+use exchange::Exchange;
+pub(crate) use exchange::Exchanges;
 use pool::Pool;
 use reply::ReplyBody;
 
@@ -31,20 +34,22 @@ const GUEST_CHUNK_BYTES: usize = 64 * 1024;
 pub(crate) struct Outbound {
     allowed: Arc<AllowedHosts>,
     pool: Arc<Pool>,
+    exchanges: Exchanges,
 }
 
 type IoResult = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type SendResult = Result<(http::Response<WasiBody>, IoResult), Error>;
 
 impl Outbound {
-    pub(crate) fn new(allowed: AllowedHosts) -> Self {
-        Self { allowed: Arc::new(allowed), pool: Arc::new(Pool::default()) }
+    pub(crate) fn new(allowed: AllowedHosts, exchanges: Exchanges) -> Self {
+        Self { allowed: Arc::new(allowed), pool: Arc::new(Pool::default()), exchanges }
     }
 
     async fn send(self, mut request: http::Request<WasiBody>, options: RequestOptions) -> SendResult {
         if !self.allowed.allow(request.uri()) {
             return Err(Error::HttpRequestDenied);
         }
+        let exchange = self.exchanges.begin();
         let target = Target::of(request.uri())?;
         let path = request.uri().path_and_query().map_or("/", |path| if path.as_str().is_empty() { "/" } else { path.as_str() });
         *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
@@ -70,7 +75,8 @@ impl Outbound {
             };
             crate::hop_by_hop::remove_named(response.headers_mut());
             let between_bytes_timeout = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
-            return Ok(self.deliver(response, connection, target, upload.is_done(), between_bytes_timeout));
+            let way = (connection, target, exchange);
+            return Ok(self.deliver(response, way, upload.is_done(), between_bytes_timeout));
         }
     }
 
@@ -79,16 +85,15 @@ impl Outbound {
     fn deliver(
         self,
         response: http::Response<hyper::body::Incoming>,
-        connection: Connection,
-        target: Target,
+        (connection, target, exchange): (Connection, Target, Exchange),
         upload_done: bool,
         between_bytes_timeout: Duration,
     ) -> (http::Response<WasiBody>, IoResult) {
         if upload_done {
-            let body = |incoming| ReplyBody::new(incoming, Some((connection, self.pool, target)), between_bytes_timeout);
+            let body = |incoming| ReplyBody::new(incoming, Some((connection, self.pool, target)), between_bytes_timeout, exchange);
             (response.map(|incoming| body(incoming).boxed_unsync()), Box::new(std::future::ready(Ok(()))))
         } else {
-            let body = |incoming| ReplyBody::new(incoming, None, between_bytes_timeout);
+            let body = |incoming| ReplyBody::new(incoming, None, between_bytes_timeout, exchange);
             (response.map(|incoming| body(incoming).boxed_unsync()), Box::new(connection.drive()))
         }
     }

@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 use wasmtime_wasi_http::Error;
 
 use super::connection::{Connection, Target};
+use super::exchange::Exchange;
 use super::pool::Pool;
 
 pub(crate) struct ReplyBody {
@@ -24,6 +25,7 @@ pub(crate) struct ReplyBody {
     between_bytes_timeout: Duration,
     /// Set while a chunk is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
+    _exchange: Exchange,
 }
 
 impl ReplyBody {
@@ -31,8 +33,9 @@ impl ReplyBody {
         incoming: Incoming,
         source: Option<(Connection, Arc<Pool>, Target)>,
         between_bytes_timeout: Duration,
+        exchange: Exchange,
     ) -> Self {
-        let mut body = Self { incoming, source, between_bytes_timeout, deadline: None };
+        let mut body = Self { incoming, source, between_bytes_timeout, deadline: None, _exchange: exchange };
         body.release_at_end();
         body
     }
