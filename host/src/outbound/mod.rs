@@ -90,7 +90,8 @@ impl Outbound {
         between_bytes_timeout: Duration,
     ) -> (http::Response<WasiBody>, IoResult) {
         if upload_done {
-            let body = |incoming| ReplyBody::new(incoming, Some((connection, self.pool, target)), between_bytes_timeout, exchange);
+            let body =
+                |incoming| ReplyBody::new(incoming, Some((connection, self.pool, target)), between_bytes_timeout, exchange);
             (response.map(|incoming| body(incoming).boxed_unsync()), Box::new(std::future::ready(Ok(()))))
         } else {
             let body = |incoming| ReplyBody::new(incoming, None, between_bytes_timeout, exchange);
