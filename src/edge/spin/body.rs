@@ -207,10 +207,12 @@ pub(super) async fn download(
     if !is_settled {
         return to.abort().await;
     }
-    if let Some(chunk) = last
-        && within(to.chunks.write_all(chunk), idle_timeout_ms).await.is_none()
-    {
-        return to.abort().await;
+    if let Some(chunk) = last {
+        let is_written = within(to.chunks.write_all(chunk), idle_timeout_ms).await.is_some();
+        // The runtime tells how a body ended to whoever has read its end.
+        if !is_written || !matches!(from.next(Vec::with_capacity(1), idle_timeout_ms).await, Ok(None)) {
+            return to.abort().await;
+        }
     }
     match whole(from.ending, idle_timeout_ms).await {
         Ok(trailers) => to.finish(trailers).await,

@@ -174,8 +174,11 @@ impl Reading {
             moved = moved.saturating_add(chunk.len() as u64);
             self.meter.pass(&mut chunk);
             if self.limits.length.is_some_and(|length| moved >= length) {
-                rest = chunk;
-                break whole(from.ending, idle_timeout_ms).await;
+                // The runtime tells how a body ended to whoever has read its end.
+                rest.append(&mut chunk);
+                buffer = chunk;
+                buffer.reserve(1);
+                continue;
             }
             if chunk.is_empty() {
                 // All of it waits until it is known what it is.
