@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// How many events of a stream carry the time at which they were sent.
-pub(crate) const EVENTS: usize = 50;
+pub(crate) const EVENTS: usize = 25;
 const EVENT_INTERVAL: Duration = Duration::from_millis(4);
 /// Before and after the nanoseconds in an event, and how many digits they have.
 pub(crate) const STAMP_MARK: u8 = b'@';

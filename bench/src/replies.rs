@@ -45,7 +45,8 @@ pub(crate) async fn run(args: &Args, backend: Backend, work: &Path) -> Result<Ve
         ..Subject::new("large_metered", gateway.address, LARGE, &sequence)
     });
     comparison.ledgers.push(gateway);
-    let measured = comparison.measure(&[CONNECTIONS], args.rounds, args.duration).await?;
+    let (rounds, duration) = args.short_rounds();
+    let measured = comparison.measure(&[CONNECTIONS], rounds, duration).await?;
     report::print(&measured);
     Ok(report::missed(&measured))
 }

@@ -66,10 +66,11 @@ pub(crate) async fn run(args: &Args, backend: Backend, work: &Path) -> Result<Ve
         subject.drive(Duration::from_millis(500), backend, &sequence).await?;
         subject.rounds.clear();
     }
-    for n in 1..=args.rounds {
-        println!("round {n} of {} with {CONNECTIONS} streams at a time", args.rounds);
+    let (rounds, duration) = args.short_rounds();
+    for n in 1..=rounds {
+        println!("round {n} of {rounds} with {CONNECTIONS} streams at a time");
         for subject in &mut subjects {
-            subject.drive(args.duration, backend, &sequence).await?;
+            subject.drive(duration, backend, &sequence).await?;
         }
     }
     for subject in subjects.iter().filter(|subject| subject.is_metered) {
