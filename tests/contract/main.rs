@@ -1,7 +1,7 @@
 //! The contract suite: what a caller and an operator see of a gateway, over real sockets, against a backend that records.
 //!
 //! It knows the gateway by its public interface alone, so the same cases run on every edge: on the bundled runner, which it starts
-//! itself, or on any gateway that `TOLLGATE_URL` names (see `tollgate.toml` in this folder). Cases share one gateway and run at
+//! itself, on workerd with `TOLLGATE_EDGE=workerd`, or on any gateway that `TOLLGATE_URL` names (see `tollgate.toml` in this folder). Cases share one gateway and run at
 //! the same time, each with customers of its own; a case that kills or configures a gateway starts its own.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a case fails by panicking")]
@@ -23,6 +23,7 @@ mod failures;
 mod harness;
 mod headers;
 mod identity;
+mod inapplicable;
 mod large;
 mod leases;
 mod limits;
@@ -40,7 +41,9 @@ mod two_gateways;
 mod usage_charges;
 mod usage_holds;
 mod usage_overrun;
+mod usage_replies;
 mod usage_requests;
+mod usage_streams;
 mod webhooks;
 
 use libtest_mimic::{Arguments, Trial};
@@ -115,7 +118,9 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("usage_charges", usage_charges::CASES),
     ("usage_holds", usage_holds::CASES),
     ("usage_overrun", usage_overrun::CASES),
+    ("usage_replies", usage_replies::CASES),
     ("usage_requests", usage_requests::CASES),
+    ("usage_streams", usage_streams::CASES),
     ("alert_crashes", alert_crashes::CASES),
     ("repurchase_crashes", repurchase_crashes::CASES),
 ];
@@ -130,9 +135,17 @@ fn target() -> Result<Target, String> {
     }
 }
 
-fn trial(group: &str, case: &'static Case, suite: &Arc<Suite>, runtime: &tokio::runtime::Handle, bundled: bool) -> Trial {
+fn trial(
+    group: &str,
+    case: &'static Case,
+    suite: &Arc<Suite>,
+    runtime: &tokio::runtime::Handle,
+    bundled: bool,
+    edge: &str,
+) -> Trial {
     let (suite, runtime) = (Arc::clone(suite), runtime.clone());
-    let skipped = case.own_gateway.filter(|_| !bundled);
+    let skipped =
+        case.own_gateway.filter(|_| !bundled).or_else(|| inapplicable::reason(edge, &format!("{group}::{}", case.name)));
     let trial = Trial::test(format!("{group}::{}", case.name), move || {
         runtime.block_on(async {
             tokio::time::timeout(CASE_DEADLINE, (case.run)(suite))
@@ -160,10 +173,16 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let edge = std::env::var("TOLLGATE_EDGE").unwrap_or_else(|_| if bundled { "spin" } else { "unnamed" }.to_owned());
+    let all: Vec<String> =
+        GROUPS.iter().flat_map(|(group, cases)| cases.iter().map(move |case| format!("{group}::{}", case.name))).collect();
+    if let [unknown, ..] = &inapplicable::unknown(&edge, |listed| all.iter().any(|case| case == listed))[..] {
+        eprintln!("inapplicable.rs names {unknown}, which is no case");
+        return ExitCode::FAILURE;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let suite = runtime.block_on(Suite::new(target));
     let cases = GROUPS.iter().flat_map(|(group, cases)| cases.iter().map(move |case| (*group, case)));
-    let trials = cases.map(|(group, case)| trial(group, case, &suite, runtime.handle(), bundled)).collect();
+    let trials = cases.map(|(group, case)| trial(group, case, &suite, runtime.handle(), bundled, &edge)).collect();
     let outcome = libtest_mimic::run(&arguments, trials);
     suite.stop();
     if !arguments.list {

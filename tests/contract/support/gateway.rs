@@ -118,8 +118,14 @@ impl Home {
 
 /// The runner's path; the caller has checked that it is there.
 pub(crate) fn runner() -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/tollgate-host");
+    let launcher = if is_workerd() { "scripts/workerd.mjs" } else { "target/release/tollgate-host" };
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join(launcher);
     std::env::var_os("TOLLGATE_HOST_BIN").map_or(built, PathBuf::from)
+}
+
+/// Whether the suite starts workerd, by a launcher that takes the runner's flags.
+fn is_workerd() -> bool {
+    std::env::var_os("TOLLGATE_EDGE").is_some_and(|edge| edge == "workerd")
 }
 
 /// What is missing to start the runner, in words for the person who runs the suite.
@@ -128,7 +134,8 @@ pub(crate) fn missing_artefact() -> Option<String> {
     let manifest = root.join("spin.toml");
     let text = std::fs::read_to_string(&manifest).unwrap_or_default();
     let sources = text.lines().filter_map(|line| line.trim().strip_prefix("source = \"")?.split('"').next());
-    let components = sources.map(|source| root.join(source));
+    let components: Vec<PathBuf> =
+        if is_workerd() { vec![root.join("worker/build/index.js")] } else { sources.map(|source| root.join(source)).collect() };
     let missing = [runner(), manifest].into_iter().chain(components).find(|path| !path.exists())?;
     Some(format!("{} is missing: run `make build` first, or set TOLLGATE_URL to a running gateway", missing.display()))
 }

@@ -88,8 +88,9 @@ impl Buyer {
     /// Sends a call whose whole reply must arrive, and checks at once what it was charged.
     pub(crate) async fn expect_charge(&self, call: &Call, charged: &Charged) -> Reply {
         let reply = call.send().await;
-        assert!(reply.whole, "{} {}", reply.status, reply.text());
-        assert_eq!(self.charged_now(&call.request_id()).await, *charged, "{} {}", reply.status, reply.text());
+        let seen = || format!("{} {:.300}", reply.status, reply.text().escape_debug().to_string());
+        assert!(reply.whole, "{}", seen());
+        assert_eq!(self.charged_now(&call.request_id()).await, *charged, "{}", seen());
         if let Some(told) = reply.headers.one("tollgate-charge") {
             assert_eq!(told, charged.charge);
         }

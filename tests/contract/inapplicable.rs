@@ -1,0 +1,59 @@
+//! Cases that cannot apply on an edge: by name, with the reason, all in this place.
+
+/// One reason, and the cases that it keeps from running.
+type Inapplicable = (&'static str, &'static [&'static str]);
+
+/// On workerd. Its own HTTP server stands between the caller and the Worker; on Cloudflare it is Cloudflare's.
+const WORKERD: &[Inapplicable] = &[
+    (
+        "workerd ends a chunked body as whole whatever becomes of its source; one with a length is cut",
+        &[
+            "streams::a_reply_reset_by_the_backend_is_cut_for_the_caller",
+            "streams::a_reply_cut_by_the_backend_is_cut_for_the_caller",
+            "streams::a_backend_that_falls_silent_is_cut_for_the_caller",
+        ],
+    ),
+    (
+        "workerd resolves dot segments before the Worker sees the path",
+        &["identity::a_path_with_dot_segments_is_refused", "identity::a_dot_segment_cannot_leave_a_route_or_enter_another"],
+    ),
+    (
+        "workerd itself answers malformed requests, with 500 and the end of the connection, or takes them by its own rules",
+        &[
+            "smuggling::two_lengths_smuggle_nothing",
+            "smuggling::odd_lengths_smuggle_nothing",
+            "smuggling::odd_transfer_codings_smuggle_nothing",
+            "smuggling::whitespace_before_a_colon_hides_no_header",
+            "smuggling::an_absolute_target_is_routed_by_its_path",
+            "smuggling::a_length_and_chunks_together_smuggle_nothing",
+            "smuggling::a_bare_line_feed_or_nul_in_a_header_adds_none",
+        ],
+    ),
+    ("workerd's HTTP client takes an interim reply for the final one", &["calls::interim_replies_do_not_disturb_the_final_one"]),
+    (
+        "workerd's HTTP client reads no trailers: what is left of them spoils the connection's next reply",
+        &["calls::a_chunked_reply_with_trailers_arrives_whole", "usage_replies::headers_pass_and_trailers_do_no_harm"],
+    ),
+    ("workerd sends no empty Content-Type", &["usage_replies::bytes_that_are_no_json_and_no_event_pass_unchanged"]),
+    ("workerd does not answer Expect: 100-continue", &["calls::a_request_that_expects_100_continue_is_served"]),
+    ("to Workers a header is text in UTF-8, and other bytes are replaced", &["headers::a_customers_name_is_opaque_bytes"]),
+    ("how its process leaves is workerd's own", &["crashes::told_to_leave_it_ends_live_calls_and_keeps_their_charges"]),
+    (
+        "an object lives in one process: two on one storage are no deployment",
+        &["two_gateways::two_gateways_deliver_each_event_once_and_in_order", "two_gateways::two_gateways_order_once"],
+    ),
+];
+
+fn of(edge: &str) -> &'static [Inapplicable] {
+    if edge == "workerd" { WORKERD } else { &[] }
+}
+
+/// Why a case cannot apply on an edge.
+pub(crate) fn reason(edge: &str, case: &str) -> Option<&'static str> {
+    of(edge).iter().find(|(_, cases)| cases.contains(&case)).map(|(reason, _)| *reason)
+}
+
+/// The names that are listed for an edge and that no case has.
+pub(crate) fn unknown(edge: &str, is_known: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    of(edge).iter().flat_map(|(_, cases)| *cases).copied().filter(|case| !is_known(case)).collect()
+}
