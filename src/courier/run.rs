@@ -1,6 +1,6 @@
 //! One run of the courier: spread what is new, send what is due, write down what came of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use futures::future::{Either, select};
@@ -16,6 +16,15 @@ use crate::store::outbox::{self, DeliveryState, Due, Endpoint, Tried};
 
 /// The most posts at once to one endpoint.
 const POSTS_PER_ENDPOINT_MAX: usize = 8;
+
+/// How many of an endpoint's oldest due deliveries are looked through for customers who are not being told something already.
+const CANDIDATES_MAX: usize = 256;
+
+/// How many are where those leave room, so that a customer with much to be told keeps no other waiting. Calls wait for it, so it is done now and then.
+const CANDIDATES_DEEP_MAX: usize = 4096;
+
+/// How often an endpoint is looked through so deeply.
+const DEEP_LOOK_INTERVAL_MS: i64 = 250;
 
 /// The most events that one transaction spreads: calls wait for it.
 const SPREAD_PIECE_MAX: usize = 64;
@@ -41,7 +50,16 @@ pub async fn run<D: Database>(
 ) -> Result<RunReport, LedgerError> {
     let targets = targets(config);
     let started_ms = outside.now_ms();
-    let mut run = Run { book, outside, targets: &targets, limits, started_ms, begun: 0, report: RunReport::default() };
+    let mut run = Run {
+        book,
+        outside,
+        targets: &targets,
+        limits,
+        started_ms,
+        begun: 0,
+        deep_looks_ms: BTreeMap::new(),
+        report: RunReport::default(),
+    };
     // Spreading needs no lease: an event that two spread becomes the same deliveries.
     run.spread().await?;
     run.look()?;
@@ -83,6 +101,8 @@ struct Run<'a, D, O> {
     limits: RunLimits,
     started_ms: i64,
     begun: usize,
+    /// When the endpoint of a place was looked through deeply.
+    deep_looks_ms: BTreeMap<usize, i64>,
     report: RunReport,
 }
 
@@ -165,8 +185,7 @@ impl<'a, D: Database, O: Outside> Run<'a, D, O> {
                 if room == 0 {
                     break;
                 }
-                let names: Vec<&str> = customers.iter().map(String::as_str).collect();
-                let found = outbox::due(self.book.database(), target.endpoint, &names, room, now_ms)?;
+                let found = self.find(place, customers, room, now_ms)?;
                 let is_last = found.len() < room;
                 for due in found {
                     if customers.insert(due.customer_id.clone()) {
@@ -180,6 +199,23 @@ impl<'a, D: Database, O: Outside> Run<'a, D, O> {
             }
         }
         Ok(begun)
+    }
+
+    /// So many due deliveries of an endpoint, of customers to whom nothing is under way; fewer where there seem to be no more.
+    fn find(&mut self, place: usize, customers: &BTreeSet<String>, room: usize, now_ms: i64) -> Result<Vec<Due>, LedgerError> {
+        let Some(target) = self.targets.get(place) else { return Ok(Vec::new()) };
+        let names: Vec<&str> = customers.iter().map(String::as_str).collect();
+        let due = |candidates_max| outbox::due(self.book.database(), target.endpoint, &names, (room, candidates_max), now_ms);
+        let found = due(CANDIDATES_MAX)?;
+        let looked_ms = self.deep_looks_ms.get(&place).copied();
+        // A clock that went back must not keep it from being done.
+        let was_just_done = looked_ms.is_some_and(|at_ms| (at_ms..at_ms.saturating_add(DEEP_LOOK_INTERVAL_MS)).contains(&now_ms));
+        if found.len() >= room || names.is_empty() || was_just_done {
+            return Ok(found);
+        }
+        let found = due(CANDIDATES_DEEP_MAX)?;
+        self.deep_looks_ms.insert(place, now_ms);
+        Ok(found)
     }
 
     /// How many posts may still begin.

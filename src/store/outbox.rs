@@ -8,9 +8,6 @@ use serde_json::json;
 use super::database::{Database, StoreError, Value};
 use crate::ids::EventId;
 
-/// How many of an endpoint's oldest due deliveries are looked through for customers who are not being told something already.
-const CANDIDATES_MAX: usize = 256;
-
 /// What an endpoint takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndpointKind {
@@ -175,7 +172,7 @@ pub fn first_due(database: &impl Database, endpoints: &[Endpoint<'_>]) -> Result
     Ok(rows.iter().map(|row| row.first().and_then(Value::integer)).collect())
 }
 
-/// An endpoint's due deliveries, oldest first, so many at most, without those to customers who are busy.
+/// An endpoint's due deliveries, oldest first, so many at most, without those to customers who are busy; of so many candidates, the oldest.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read.
@@ -183,7 +180,7 @@ pub fn due(
     database: &impl Database,
     endpoint: Endpoint<'_>,
     busy: &[&str],
-    limit: usize,
+    (limit, candidates_max): (usize, usize),
     now_ms: i64,
 ) -> Result<Vec<Due>, StoreError> {
     let statement = "SELECT d.position, d.attempts, e.event_id, e.type, e.at_ms, e.data, a.customer_id FROM \
@@ -195,7 +192,7 @@ pub fn due(
         endpoint.kind.as_str().into(),
         endpoint.url.into(),
         now_ms.into(),
-        integer(CANDIDATES_MAX),
+        integer(candidates_max),
         json!(busy).to_string().into(),
         integer(limit),
     ];

@@ -68,6 +68,19 @@ fn a_customer_is_told_one_thing_after_the_other_and_customers_beside_each_other(
 }
 
 #[test]
+fn a_customer_with_a_thousand_things_to_be_told_keeps_no_other_waiting() {
+    let (folder, config) = (tempfile::tempdir().unwrap(), config(&[(1, "*")]));
+    let (world, book) = (World::new(|_, _| (1_000, replied(200))), open(&folder, &config));
+    for number in 0..1_000 {
+        grant(&world, &book, "many", &format!("m{number}"));
+    }
+    grant(&world, &book, "bob", "b");
+    let limits = RunLimits { items_max: 5, ..ALL };
+    assert_eq!(world.drive(run(&book, &config, &world, limits)).unwrap().delivered, 5);
+    assert!(world.seen().iter().any(|seen| seen.customer() == "bob" && seen.at_ms < START_MS + 1_000), "{:?}", world.seen());
+}
+
+#[test]
 fn a_post_that_fails_is_tried_again_by_the_table_and_given_up_after_it() {
     let (folder, config) = (tempfile::tempdir().unwrap(), config(&[(1, "*")]));
     let (world, book) = (World::answering(500), open(&folder, &config));
