@@ -24,6 +24,7 @@ mod harness;
 mod headers;
 mod identity;
 mod inapplicable;
+mod inapplicable;
 mod large;
 mod leases;
 mod limits;

@@ -37,8 +37,18 @@ pub(crate) fn header_text<'a>(headers: &'a Headers, name: &str) -> Option<&'a st
     std::str::from_utf8(value).ok()
 }
 
-pub(crate) fn is_encoded(headers: &Headers) -> bool {
-    header_text(headers, "content-encoding").is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity"))
+/// The reply's headers, without those of its connection.
+pub(crate) fn read_headers(reply: &web_sys::Response) -> Headers {
+    let mut headers = wire::read_headers(&reply.headers());
+    let nominated = wire::nominated(&headers);
+    headers.retain(|(name, _)| !nominated.contains(name));
+    headers
+}
+
+/// Whether the runtime decodes a body that is read here, and encodes what is sent in its place.
+pub(crate) fn is_recoded(headers: &Headers) -> bool {
+    header_text(headers, "content-encoding")
+        .is_some_and(|coding| matches!(coding.trim().to_ascii_lowercase().as_str(), "gzip" | "br"))
 }
 
 /// The backend's reply for the caller. A short one, whose charge is durable with its hold, is handed through untouched and settled soon after; of every
@@ -53,10 +63,10 @@ pub(crate) async fn answer(
 ) -> web_sys::Response {
     let status = reply.status();
     let outcome = call_outcome(charge_when, hold.admission(), status);
-    let from_backend = wire::read_headers(&reply.headers());
+    let from_backend = read_headers(reply);
     let shape = Shape::of(head, status, &from_backend);
     // The runtime decodes what passes through here, so that nothing of it would reach the caller as it was sent.
-    let is_encoded = is_encoded(&from_backend);
+    let is_recoded = is_recoded(&from_backend);
     let headers = reply_headers(from_backend, identified, Some(outcome), rate_limit);
     let is_durable_already = match outcome {
         Outcome::Replayed => true,
@@ -64,7 +74,7 @@ pub(crate) async fn answer(
         Outcome::Released => false,
     };
     let stream = match reply.body().filter(|_| shape.has_body) {
-        Some(stream) if !is_encoded && !(shape.is_declared_short() && is_durable_already) => stream,
+        Some(stream) if !is_recoded && !(shape.is_declared_short() && is_durable_already) => stream,
         untouched => {
             if is_durable_already {
                 gateway.context.wait_until(async move {

@@ -1,7 +1,9 @@
 //! A call, from its head to the end of its reply: identify, admit, forward, settle (contract section 2). Its customer's object is asked twice.
 
+use std::pin::pin;
 use std::rc::Rc;
 
+use futures::future::{Either, select};
 use tollgate::config::Meter;
 use tollgate::gateway::{Head, Headers, Identified, Metering, RateLimit, Refused, identify, least_hold, refusal_problem};
 use tollgate::ids::RequestId;
@@ -11,7 +13,7 @@ use worker::{Context, Env};
 
 use crate::answer;
 use crate::body::{BodyError, Incoming, read_within};
-use crate::clock::now_ms;
+use crate::clock::{now_ms, sleep_ms};
 use crate::forward::{ForwardError, RequestBody, forward};
 use crate::log;
 use crate::message::{CallAnswer, CallMessage, Step, Verdict};
@@ -25,6 +27,9 @@ const FINGERPRINTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// How long an object that does not answer is asked again before the call is refused.
 const ADMIT_PATIENCE_MS: i64 = 1500;
+
+/// How long a body may take to arrive before the packages are looked at without it.
+const SLOW_BODY_MS: i64 = 200;
 
 /// What a request is served with.
 pub(crate) struct Gateway {
@@ -117,19 +122,34 @@ async fn read_before_admission(
     let read = match declared {
         Some(length) if length > length_max => Err(BodyError::TooLarge),
         _ if !is_read_first => return Ok((None, Some(Incoming::of(&stream)))),
-        _ => read_within(&stream, length_max, product.idle_timeout_ms).await,
+        _ => {
+            let read = pin!(read_within(&stream, length_max, product.idle_timeout_ms));
+            match select(read, pin!(sleep_ms(SLOW_BODY_MS))).await {
+                Either::Left((read, _)) => read,
+                // Who cannot pay is not asked for the rest of the body.
+                Either::Right(((), read)) => {
+                    refuse_unless_admissible(gateway, identified).await?;
+                    read.await
+                }
+            }
+        }
     };
     match read {
         Ok(body) if declared.is_none_or(|length| body.len() as u64 == length) => Ok((Some(body), None)),
         Ok(_) => Err(BodyError::Cut.problem().into()),
         Err(error) => {
             if error == BodyError::TooLarge {
-                let told = submit(gateway, identified, Step::Probe { hold: least_hold(&product.meter) }).await?;
-                refuse_unless_admitted(identified, &told)?;
+                refuse_unless_admissible(gateway, identified).await?;
             }
             Err(error.problem().into())
         }
     }
+}
+
+/// Asks the customer's object whether the call could be paid at all: one more time than a call needs as a rule.
+async fn refuse_unless_admissible(gateway: &Rc<Gateway>, identified: &Identified<'_>) -> Result<(), Stopped> {
+    let told = submit(gateway, identified, Step::Probe { hold: least_hold(&identified.product.meter) }).await?;
+    refuse_unless_admitted(identified, &told)
 }
 
 fn message(identified: &Identified<'_>, step: Step) -> CallMessage {

@@ -60,6 +60,22 @@ pub(crate) async fn control(
     }
 }
 
+/// Does what is due, as a tick that nobody asked for.
+pub(crate) async fn tick(settings: &'static Settings, env: &Env) {
+    let message = ControlMessage {
+        method: "POST".to_owned(),
+        path: "/_tollgate/v1/tick".to_owned(),
+        query: None,
+        authorization: Some(format!("Bearer {}", settings.config.gateway.admin_token.expose())),
+        body: String::new(),
+    };
+    match (Objects { settings, env }).tick(&message).await {
+        Ok(answer) if answer.status == 200 => {}
+        Ok(answer) => log::line(&format!("a tick was answered {}", answer.status)),
+        Err(error) => log::line(&format!("an object does not answer: {}", error.0)),
+    }
+}
+
 async fn read_body(settings: &Settings, request: &web_sys::Request, authorization: Option<&[u8]>) -> Result<Vec<u8>, BodyError> {
     match request.body() {
         Some(stream) if control::is_authorized(&settings.config, authorization) => {

@@ -28,7 +28,7 @@ use std::rc::Rc;
 use tollgate::control as control_api;
 use tollgate::gateway::has_dot_segment;
 use tollgate::problem::{Code, Problem};
-use worker::{Context, Env, Request, Response, event};
+use worker::{Context, Env, Request, Response, ScheduleContext, ScheduledEvent, event};
 
 use call::Gateway;
 use settings::Settings;
@@ -53,4 +53,12 @@ async fn serve(request: &web_sys::Request, env: Env, context: Context) -> web_sy
         return control::control(settings, &env, request, &head).await;
     }
     call::call(Rc::new(Gateway { settings, env, context }), request, head).await
+}
+
+/// The clock's own tick: a safety net, since every object sets its own alarm.
+#[event(scheduled)]
+async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
+    if let Some(settings) = Settings::get(&env) {
+        control::tick(settings, &env).await;
+    }
 }

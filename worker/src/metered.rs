@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use js_sys::Uint8Array;
 use tollgate::config::Drain;
-use tollgate::gateway::{Head, Headers, Identified, RateLimit, reply_headers, usage_outcome};
+use tollgate::gateway::{Head, Headers, Identified, Outcome, RateLimit, reply_headers, usage_outcome};
+use tollgate::ledger::Admission;
 use tollgate::meter::{Ending, ReplyMeter, RequestReading, UsageMeter};
 
-use crate::answer::{Shape, header_text, is_encoded};
+use crate::answer::{Shape, header_text, is_recoded, read_headers};
 use crate::body::{BodyError, Incoming, Outgoing};
 use crate::call::{Gateway, stop};
 use crate::clock::{now_ms, within};
@@ -45,20 +46,21 @@ pub(crate) async fn answer(
     reply: &web_sys::Response,
 ) -> web_sys::Response {
     let status = reply.status();
-    let mut from_backend = wire::read_headers(&reply.headers());
+    let mut from_backend = read_headers(reply);
     let shape = Shape::of(head, status, &from_backend);
-    // The backend was asked for a body as the meter reads it; one that compresses all the same says nothing.
-    let is_encoded = is_encoded(&from_backend);
-    let meter = meter.read_reply(request, header_text(&from_backend, "content-type").filter(|_| !is_encoded));
+    // The backend was asked for a body as the meter reads it. Of one that compresses all the same, the runtime decodes what it can.
+    let is_recoded = is_recoded(&from_backend);
+    let encoding = header_text(&from_backend, "content-encoding").filter(|_| !is_recoded);
+    let meter = meter.read_reply(request, header_text(&from_backend, "content-type")).with_encoding(encoding);
     let is_gated = meter.is_gated();
     let mut reading = Reading {
         meter,
         // A body that the runtime decodes on the way is of another length, and encoded again.
-        length: shape.length.filter(|_| !is_gated && !is_encoded),
+        length: shape.length.filter(|_| !is_gated && !is_recoded),
         idle_timeout_ms: identified.product.idle_timeout_ms,
         drain: identified.product.drain,
     };
-    if (is_gated || is_encoded) && shape.has_body {
+    if (is_gated || is_recoded) && shape.has_body {
         from_backend.retain(|(name, _)| name != "content-length");
     }
     let Some(stream) = reply.body().filter(|_| shape.has_body) else {
@@ -78,6 +80,7 @@ pub(crate) async fn answer(
         let headers = reply_headers(from_backend, identified, Some(outcome), rate_limit);
         return send(gateway, status, &headers, read, &reading);
     }
+    let known = matches!(hold.admission(), Admission::Replay).then_some(Outcome::Replayed);
     match Outgoing::new(reading.length) {
         Ok((to, readable)) => {
             gateway.context.wait_until(async move {
@@ -86,7 +89,7 @@ pub(crate) async fn answer(
                 read.has_caller_left |= !hold.settle(outcome, status).await;
                 read.finish(to, reading.idle_timeout_ms).await;
             });
-            wire::reply(status, &reply_headers(from_backend, identified, None, rate_limit), &Body::Stream(readable))
+            wire::reply(status, &reply_headers(from_backend, identified, known, rate_limit), &Body::Stream(readable))
         }
         Err(error) => {
             log::line(&format!("a reply cannot be streamed: {}", log::describe(&error)));

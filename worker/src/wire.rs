@@ -17,21 +17,21 @@ pub(crate) fn read_head(request: &Request) -> Head {
     Head::new(request.method(), &target, read_headers(&request.headers()))
 }
 
-/// Headers with lower-case names, without those that `Connection` nominates for one connection alone. Several of one name are one value, joined with commas,
-/// as the Fetch standard has it.
+/// Headers with lower-case names. Several of one name are one value, joined with commas, as the Fetch standard has it.
 pub(crate) fn read_headers(headers: &web_sys::Headers) -> Headers {
     let pairs = js_sys::try_iter(headers).ok().flatten();
     let read = |pair: JsValue| {
         let pair: js_sys::Array = pair.unchecked_into();
         Some((pair.get(0).as_string()?, pair.get(1).as_string()?.into_bytes()))
     };
-    let mut headers: Headers = pairs.into_iter().flatten().filter_map(|pair| read(pair.ok()?)).collect();
-    let connection = headers.iter().find(|(name, _)| name == "connection").map(|(_, value)| value.to_ascii_lowercase());
-    if let Some(connection) = connection {
-        let nominated: Vec<&[u8]> = connection.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).collect();
-        headers.retain(|(name, _)| !nominated.contains(&name.as_bytes()));
-    }
-    headers
+    pairs.into_iter().flatten().filter_map(|pair| read(pair.ok()?)).collect()
+}
+
+/// The headers that `Connection` nominates for one connection alone, in lower case. The runtime leaves them to the Worker.
+pub(crate) fn nominated(headers: &Headers) -> Vec<String> {
+    let values = headers.iter().filter(|(name, _)| name == "connection");
+    let text = values.map(|(_, value)| String::from_utf8_lossy(value).to_ascii_lowercase()).collect::<Vec<_>>().join(",");
+    text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
 }
 
 /// Headers as the runtime wants them: text. It replaced what is no UTF-8 when it read it.
