@@ -24,7 +24,6 @@ mod harness;
 mod headers;
 mod identity;
 mod inapplicable;
-mod inapplicable;
 mod large;
 mod leases;
 mod limits;
