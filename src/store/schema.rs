@@ -152,6 +152,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
         detail TEXT NOT NULL,
         UNIQUE (account_id, number)
     ) STRICT",
+    "CREATE INDEX repurchases_by_state ON repurchases (state)",
     // Counters of the whole deployment.
     "CREATE TABLE metrics (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE VIEW operations AS SELECT NULL AS op, NULL AS account_id, NULL AS seq, NULL AS request_id, NULL AS package_number,
