@@ -38,7 +38,9 @@ mod smuggling;
 mod streams;
 mod support;
 mod two_gateways;
+mod usage_asking;
 mod usage_charges;
+mod usage_endings;
 mod usage_holds;
 mod usage_overrun;
 mod usage_replies;
@@ -115,7 +117,9 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("events", events::CASES),
     ("webhooks", webhooks::CASES),
     ("two_gateways", two_gateways::CASES),
+    ("usage_asking", usage_asking::CASES),
     ("usage_charges", usage_charges::CASES),
+    ("usage_endings", usage_endings::CASES),
     ("usage_holds", usage_holds::CASES),
     ("usage_overrun", usage_overrun::CASES),
     ("usage_replies", usage_replies::CASES),
