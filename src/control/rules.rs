@@ -19,6 +19,9 @@ use crate::store::{Database, create_account, queries};
 /// The longest name of what is bought, in characters.
 const SPEC_ID_LENGTH_MAX: usize = 128;
 
+/// The shortest period of a cap: that it is reached is told once a period.
+const PERIOD_MIN_MS: i64 = 1_000;
+
 /// The longest currency, in characters.
 const CURRENCY_LENGTH_MAX: usize = 16;
 
@@ -152,6 +155,9 @@ fn read_rule(body: RuleBody) -> Result<RepurchaseRule, Failure> {
     check_word("package.currency", &package.currency, CURRENCY_LENGTH_MAX, |character| character.is_ascii_graphic())?;
     if !(1..=CAP_COUNT_MAX).contains(&cap.count) {
         return Err(Failure::invalid(format!("cap.count: expected a number from 1 to {CAP_COUNT_MAX}")));
+    }
+    if cap.period.0 < PERIOD_MIN_MS {
+        return Err(Failure::invalid("cap.period: expected at least \"1s\""));
     }
     let PurchaseBody { spec_id, quantity, price, currency } = package;
     Ok(RepurchaseRule {

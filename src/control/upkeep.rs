@@ -1,6 +1,7 @@
 //! Work that is due: lost holds, accounts that the clock alone changes, folding, and, in a tick, deliveries. It runs by itself after calls; `tick` is the
 //! safety net that a clock calls.
 
+use futures::future::join_all;
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -21,6 +22,9 @@ const LOST_HOLDS_MAX: usize = 500;
 
 /// The most accounts that are looked at at once.
 const LOOKS_MAX: usize = 500;
+
+/// The most of them that one commit writes: calls wait for it.
+const LOOKS_AT_ONCE: usize = 32;
 
 /// How much a tick delivers. Whoever asked for it waits for the answer.
 const TICK_DELIVERIES: RunLimits = RunLimits { items_max: 500, time_max_ms: 10_000, stay_ms: 0 };
@@ -117,13 +121,13 @@ async fn look<D: Database>(
     let keys = due_accounts(book.database(), now_ms, looks_max)?;
     report.more |= keys.len() == looks_max;
     let mut corrupt = None;
-    for key in keys {
-        match book.submit(&key, Command::Look, now_ms).await {
-            Ok(_) => {}
-            Err(error @ LedgerError::Corrupt(_)) => {
-                corrupt.get_or_insert(error);
+    for keys in keys.chunks(LOOKS_AT_ONCE) {
+        let looks = keys.iter().map(|key| book.submit(key, Command::Look, now_ms));
+        for error in join_all(looks).await.into_iter().filter_map(Result::err) {
+            match error {
+                LedgerError::Corrupt(_) => _ = corrupt.get_or_insert(error),
+                LedgerError::Unavailable(_) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(corrupt)

@@ -95,6 +95,7 @@ fn what_is_no_rule_is_invalid_and_makes_no_customer() {
         ("/cap/count", json!("1")),
         ("/cap/spend", json!("x")),
         ("/cap/period", json!("0s")),
+        ("/cap/period", json!("999ms")),
         ("/cap/period", json!("3661d")),
         ("/cap/period", json!(30)),
         ("/cooldown", json!("-1s")),
