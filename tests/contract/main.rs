@@ -40,8 +40,11 @@ mod support;
 mod two_gateways;
 mod usage_asking;
 mod usage_charges;
+mod usage_coded;
+mod usage_crashes;
 mod usage_endings;
 mod usage_holds;
+mod usage_memory;
 mod usage_overrun;
 mod usage_replies;
 mod usage_requests;
@@ -119,8 +122,11 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("two_gateways", two_gateways::CASES),
     ("usage_asking", usage_asking::CASES),
     ("usage_charges", usage_charges::CASES),
+    ("usage_coded", usage_coded::CASES),
+    ("usage_crashes", usage_crashes::CASES),
     ("usage_endings", usage_endings::CASES),
     ("usage_holds", usage_holds::CASES),
+    ("usage_memory", usage_memory::CASES),
     ("usage_overrun", usage_overrun::CASES),
     ("usage_replies", usage_replies::CASES),
     ("usage_requests", usage_requests::CASES),

@@ -1,0 +1,174 @@
+//! The gateway dies while streams are live, fifty times, and the books balance each time.
+
+use crate::support::buyer::{Buyer, units};
+use crate::support::call::Exchange;
+use crate::support::gateway::CONFIG;
+use crate::support::metered::{EVENTS, text_event, usage_event};
+use crate::support::script::Script;
+use crate::support::{Suite, eventually};
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::task::JoinSet;
+
+crate::cases! {
+    ;
+    own:
+    killed_fifty_times_under_streams_every_call_is_charged_its_usage_or_lost,
+    a_call_that_was_given_up_as_lost_and_ends_after_all_is_charged_its_usage,
+    told_to_leave_it_lets_streams_end_and_charges_their_usage,
+}
+
+const KILLS: usize = 50;
+const CALLERS: usize = 8;
+/// What a stream of these cases used: 5 + 3 x 4.
+const CHARGE: &str = "17";
+
+/// Callers of streams until the gateway is gone; returns the ids of those whose end arrived.
+fn load(buyer: &Buyer, stop: &Arc<AtomicBool>) -> JoinSet<Vec<String>> {
+    let pieces = (0..8).fold(crate::support::metered::stream(), |script, _| script.then(text_event("some text of it")));
+    let script = pieces.then(usage_event(5, 4));
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (buyer, stop, script) = (buyer.clone(), Arc::clone(stop), script.clone());
+        callers.spawn(async move {
+            let mut served = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let call = buyer.ask(&json!({ "max_tokens": 6, "stream": true }), &script);
+                match call.try_send().await {
+                    Ok(reply) if reply.status == 200 && reply.whole => served.push(call.request_id()),
+                    Ok(reply) => assert!(!reply.whole || reply.status >= 500, "{} {}", reply.status, reply.text()),
+                    Err(_) => break,
+                }
+            }
+            served
+        });
+    }
+    callers
+}
+
+async fn killed_fifty_times_under_streams_every_call_is_charged_its_usage_or_lost(suite: Arc<Suite>) {
+    let config = CONFIG.replacen("[gateway]", "[gateway]\nhold_lease = \"1s\"", 1);
+    let (mut gateway, home) = suite.start(&config).await;
+    let mut buyer = Buyer::new(&gateway, &suite.backend, "chat");
+    buyer.grant("100000000").await;
+    let mut served = HashSet::new();
+    for round in 0..KILLS {
+        let seen = buyer.received().len();
+        let stop = Arc::new(AtomicBool::new(false));
+        let callers = load(&buyer, &stop);
+        // A kill at another moment of the streams' lives each time.
+        eventually("streams are live", || async { buyer.received().len() >= seen + 12 + round % 7 * 3 }).await;
+        gateway.kill();
+        stop.store(true, Ordering::Relaxed);
+        served.extend(callers.join_all().await.into_iter().flatten());
+        gateway = home.start().await;
+        buyer.gateway = gateway.clone();
+        gateway.assert_balanced(&buyer.id).await;
+    }
+    eventually("no hold is left", || async {
+        gateway.tick().await;
+        units(&buyer.balance().await["held"]) == 0
+    })
+    .await;
+    expect_books_match(&buyer, &served).await;
+}
+
+/// Compares the ledger with what the backend saw and with what callers were served.
+async fn expect_books_match(buyer: &Buyer, served: &HashSet<String>) {
+    let calls: HashMap<_, _> =
+        buyer.calls().await.into_iter().map(|call| (call["request_id"].as_str().unwrap().to_owned(), call)).collect();
+    let received = buyer.received();
+    let forwarded: HashSet<_> = received.iter().map(|one| one.headers.one("x-request-id").unwrap()).collect();
+    assert_eq!(forwarded.len(), received.len(), "a call was forwarded twice");
+    for id in &forwarded {
+        let call = calls.get(id).unwrap_or_else(|| panic!("{id} was forwarded and is not in the ledger"));
+        assert!(call["charge"] == CHARGE || (call["lost"] == true && call["charge"] == call["hold"]), "{call}");
+    }
+    for id in served {
+        let call = calls.get(id).unwrap_or_else(|| panic!("{id} was served and is not in the ledger"));
+        assert_eq!((&call["charge"], &call["lost"]), (&json!(CHARGE), &json!(false)), "{call}");
+    }
+    for (id, call) in &calls {
+        assert!(call["state"] == "settled" && (forwarded.contains(id) || call["lost"] == true), "{call}");
+    }
+    assert!(served.len() > KILLS && calls.values().any(|call| call["lost"] == true), "{} were served", served.len());
+    let charged: i64 = calls.values().map(|call| units(&call["charge"])).sum();
+    assert_eq!(units(&buyer.balance().await["used"]), charged);
+    buyer.gateway.assert_balanced(&buyer.id).await;
+}
+
+/// Stops a process without its knowing, or has it go on.
+fn signal(pid: u32, name: &str) {
+    let sent = std::process::Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
+    assert!(sent.success());
+}
+
+async fn a_call_that_was_given_up_as_lost_and_ends_after_all_is_charged_its_usage(suite: Arc<Suite>) {
+    let config = CONFIG.replacen("[gateway]", "[gateway]\nhold_lease = \"1s\"", 1);
+    let (gateway, home) = suite.start(&config).await;
+    let other = home.start().await;
+    let buyer = Buyer::new(&gateway, &suite.backend, "chat");
+    buyer.grant("1000000").await;
+    for (prompt, expected) in [(5, "5"), (50_000, "50000")] {
+        let gate = suite.backend.gate();
+        let begun = "data: {\"text\":\"a\"}\n\n";
+        let script = Script::chunked().header("content-type", EVENTS).then(crate::support::script::Step::Text(begun.into()));
+        let call = buyer.ask(&json!({}), &script.then(gate.step()).then(usage_event(prompt, 0)));
+        let mut exchange = call.open().await.unwrap();
+        exchange.expect_text(begun).await;
+        signal(gateway.pid(), "STOP");
+        let elsewhere = Buyer { gateway: other.clone(), ..buyer.clone() };
+        eventually("the hold is given up as lost", || async {
+            other.tick().await;
+            elsewhere.call_record(&call.request_id()).await["lost"] == true
+        })
+        .await;
+        let record = elsewhere.call_record(&call.request_id()).await;
+        assert_eq!((&record["state"], &record["charge"]), (&json!("settled"), &record["hold"]));
+        signal(gateway.pid(), "CONT");
+        gate.open();
+        assert!(exchange.rest().await.unwrap().whole);
+        let record = buyer.call_record(&call.request_id()).await;
+        assert_eq!((&record["charge"], &record["lost"]), (&json!(expected), &json!(true)));
+    }
+    buyer.expect_used("50005").await;
+    buyer.gateway.assert_balanced(&buyer.id).await;
+    other.assert_balanced(&buyer.id).await;
+}
+
+async fn told_to_leave_it_lets_streams_end_and_charges_their_usage(suite: Arc<Suite>) {
+    let (gateway, home) = suite.start(CONFIG).await;
+    let buyer = Buyer::new(&gateway, &suite.backend, "chat");
+    buyer.grant("1000000").await;
+    let gate = suite.backend.gate();
+    let begun = "data: {\"text\":\"a\"}\n\n";
+    let script = Script::chunked().header("content-type", EVENTS).then(crate::support::script::Step::Text(begun.into()));
+    let script = script.then(gate.step()).then(usage_event(5, 4));
+    let mut exchanges: Vec<(String, Exchange)> = Vec::new();
+    for _ in 0..4 {
+        let call = buyer.ask(&json!({}), &script);
+        let mut exchange = call.open().await.unwrap();
+        exchange.expect_text(begun).await;
+        exchanges.push((call.request_id(), exchange));
+    }
+    // One of the callers has left already.
+    let (left, exchange) = exchanges.pop().unwrap();
+    drop(exchange);
+    gateway.terminate();
+    eventually("it accepts no more", || async { tokio::net::TcpStream::connect(gateway.address).await.is_err() }).await;
+    gate.open();
+    let mut ids = vec![left];
+    for (id, exchange) in exchanges {
+        assert!(exchange.rest().await.unwrap().whole);
+        ids.push(id);
+    }
+    assert!(gateway.left().await.success());
+    let buyer = Buyer { gateway: home.start().await, ..buyer };
+    for id in ids {
+        let charged = buyer.charged_now(&id).await;
+        assert_eq!((charged.state.as_str(), charged.charge.as_str()), ("settled", CHARGE), "{id}");
+    }
+    buyer.expect_balanced().await;
+}

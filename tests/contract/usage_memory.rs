@@ -1,0 +1,74 @@
+//! What passes is not kept, whatever its size and shape: JSON, one endless event, one endless line, and what is compressed.
+
+use crate::support::Suite;
+use crate::support::buyer::Buyer;
+use crate::support::gateway::{CONFIG, Gateway};
+use crate::support::metered::{EVENTS, JSON, LINES};
+use crate::support::script::{Script, Step};
+use serde_json::json;
+use std::sync::Arc;
+
+crate::cases! {
+    ;
+    own:
+    fifty_megabytes_need_four_mebibytes_more_than_fifty_kilobytes,
+}
+
+const GROWTH_KIB_MAX: u64 = 4 * 1024;
+const SMALL: usize = 50_000;
+const LARGE: usize = 50_000_000;
+
+/// What the process has resident now, and the most it ever had since [`forget_peak`].
+fn resident_kib(gateway: &Gateway, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Has the kernel count the peak from here on.
+fn forget_peak(gateway: &Gateway) {
+    std::fs::write(format!("/proc/{}/clear_refs", gateway.pid()), "5").unwrap();
+}
+
+/// A reply of about so many bytes, whose usage is 7 tokens, read and thrown away.
+async fn pass(buyer: &Buyer, content_type: &str, begin: &str, bytes: usize, end: &str) {
+    let word = "[0.0023064255,-0.009327292,1e-7],";
+    let script = Script::chunked().header("content-type", content_type).then(Step::Text(begin.into()));
+    let script = script.then(Step::Repeat(word.into(), bytes / word.len())).then(Step::Text(end.into()));
+    let call = buyer.ask(&json!({ "stream": true }), &script);
+    let mut exchange = call.open().await.unwrap();
+    let mut length = 0;
+    while let Some(piece) = exchange.piece().await.unwrap() {
+        length += piece.len();
+    }
+    assert!(length + word.len() > bytes && length < bytes + 200, "{length}");
+    let charged = buyer.charged_now(&call.request_id()).await;
+    assert_eq!((charged.state.as_str(), charged.charge.as_str()), ("settled", "7"), "{content_type} {begin}");
+}
+
+async fn fifty_megabytes_need_four_mebibytes_more_than_fifty_kilobytes(suite: Arc<Suite>) {
+    let (gateway, _home) = suite.start(CONFIG).await;
+    let buyer = Buyer::new(&gateway, &suite.backend, "absorbing");
+    buyer.grant("1000").await;
+    let shapes = [
+        (JSON, r#"{"usage":{"total_tokens":7},"data":["#, "0]}"),
+        (JSON, r#"{"data":["#, r#"0],"usage":{"total_tokens":7}}"#),
+        (JSON, r#"{"data":""#, r#"","usage":{"total_tokens":7}}"#),
+        (EVENTS, "data: {\"usage\":{\"total_tokens\":7}}\n\ndata: {\"text\":\"", "\"}\n\n"),
+        (EVENTS, "data: {\"usage\":{\"total_tokens\":7}}\n\n: ", "\n\n"),
+        (LINES, "{\"usage\":{\"total_tokens\":7}}\n[", "0]\n"),
+    ];
+    for _ in 0..3 {
+        for (content_type, begin, end) in shapes {
+            pass(&buyer, content_type, begin, SMALL, end).await;
+        }
+    }
+    for (content_type, begin, end) in shapes {
+        forget_peak(&gateway);
+        pass(&buyer, content_type, begin, SMALL, end).await;
+        let small = resident_kib(&gateway, "VmHWM:");
+        pass(&buyer, content_type, begin, LARGE, end).await;
+        let grown = resident_kib(&gateway, "VmHWM:") - small;
+        assert!(grown <= GROWTH_KIB_MAX, "the peak grew by {grown} KiB: {content_type} {begin}");
+    }
+}
