@@ -55,6 +55,11 @@ impl Meters {
         self.add("tollgate_lost_holds_total".to_owned(), count);
     }
 
+    /// A step of a call was asked of its customer's part of the ledger over the network, where the ledger is in parts.
+    pub fn asked(&mut self, step: &str) {
+        self.add(format!("tollgate_ledger_requests_total{{step=\"{step}\"}}"), 1);
+    }
+
     /// A durable step took so long.
     pub fn latency(&mut self, step: Step, elapsed_us: u64) {
         let family = match step {

@@ -44,8 +44,18 @@ const WORKERD: &[Inapplicable] = &[
     ),
 ];
 
+/// On Spin and its runner.
+const SPIN: &[Inapplicable] = &[(
+    "the ledger is a database beside the gateway: there are no objects",
+    &["objects::a_call_asks_its_customers_object_twice", "objects::an_object_may_be_evicted_between_admission_and_settle"],
+)];
+
 fn of(edge: &str) -> &'static [Inapplicable] {
-    if edge == "workerd" { WORKERD } else { &[] }
+    match edge {
+        "workerd" => WORKERD,
+        "spin" => SPIN,
+        _ => &[],
+    }
 }
 
 /// Why a case cannot apply on an edge.

@@ -13,6 +13,7 @@ mod burn_down;
 mod calls;
 mod changes;
 mod charging;
+mod clients;
 mod configuration;
 mod control;
 mod corrections;
@@ -28,6 +29,7 @@ mod large;
 mod leases;
 mod limits;
 mod listings;
+mod objects;
 mod order_hook;
 mod packages;
 mod replays;
@@ -120,6 +122,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("events", events::CASES),
     ("webhooks", webhooks::CASES),
     ("two_gateways", two_gateways::CASES),
+    ("clients", clients::CASES),
     ("usage_asking", usage_asking::CASES),
     ("usage_charges", usage_charges::CASES),
     ("usage_coded", usage_coded::CASES),
@@ -131,6 +134,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("usage_replies", usage_replies::CASES),
     ("usage_requests", usage_requests::CASES),
     ("usage_streams", usage_streams::CASES),
+    ("objects", objects::CASES),
     ("alert_crashes", alert_crashes::CASES),
     ("repurchase_crashes", repurchase_crashes::CASES),
 ];

@@ -190,6 +190,7 @@ impl Core {
 
     async fn call(&self, message: CallMessage) -> CallAnswer {
         let key = AccountKey { customer_id: message.customer_id.clone(), product_id: message.product_id.clone() };
+        self.book.count(|meters| meters.asked(message.step.name()));
         let Some(command) = self.command(&message) else { return CallAnswer::of(Verdict::Failed) };
         match self.book.submit(&key, command, now_ms()).await {
             Ok(reply) => self.answer(&key, &message, reply),

@@ -52,6 +52,18 @@ pub(crate) enum Step {
     },
 }
 
+impl Step {
+    /// Its name in counters.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Probe { .. } => "probe",
+            Self::Admit { .. } => "admit",
+            Self::Renew { .. } => "renew",
+            Self::Settle { .. } => "settle",
+        }
+    }
+}
+
 /// What the object answers.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct CallAnswer {
