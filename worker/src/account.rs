@@ -17,7 +17,7 @@ use tollgate::quantity::Quantity;
 use tollgate::store::{self, queries};
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
 
-use crate::clock::{now_ms, sleep_ms};
+use crate::clock::{Busy, now_ms, sleep_ms};
 use crate::message::{
     CallAnswer, CallMessage, ControlAnswer, ControlMessage, IndexAnswer, IndexMessage, Step, Verdict, answer, ask_again,
 };
@@ -31,6 +31,9 @@ const TELL_PAUSE_MS: i64 = 2_000;
 
 /// After which time what could not be done or told is tried again.
 const AGAIN_MS: i64 = 1_000;
+
+/// The longest round: the courier's run and its last post.
+const ROUND_MS_MAX: i64 = 90_000;
 
 /// The most lost holds, looks and folded entries of one round.
 const UPKEEP_ITEMS_MAX: usize = 500;
@@ -46,7 +49,7 @@ const ORDERS: RunLimits = RunLimits { items_max: 50, time_max_ms: 30_000, stay_m
 pub struct Account {
     state: State,
     env: Env,
-    core: OnceCell<Option<Rc<Core>>>,
+    core: OnceCell<Rc<Core>>,
 }
 
 struct Core {
@@ -55,8 +58,8 @@ struct Core {
     env: Env,
     /// When the object wakes by itself, as far as this instance knows.
     alarm_at_ms: Cell<Option<i64>>,
-    is_telling_later: Cell<bool>,
-    is_busy: Cell<bool>,
+    telling_later: Busy,
+    busy: Busy,
     /// More became due while something was being done.
     is_more_due: Cell<bool>,
 }
@@ -110,19 +113,19 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> worker::Result<T> {
 }
 
 impl Account {
-    /// The object's state, made at its first event. No await lies in it.
+    /// The object's state, made at its first event; none where that fails, until the next one. No await lies in it.
     fn core(&self) -> Option<Rc<Core>> {
-        let core = self.core.get_or_init(|| {
-            let settings = Settings::get(&self.env)?;
-            match Core::open(settings, &self.state, &self.env) {
-                Ok(core) => Some(Rc::new(core)),
-                Err(error) => {
-                    log::line(&format!("the ledger cannot be opened: {error}"));
-                    None
-                }
+        if let Some(core) = self.core.get() {
+            return Some(Rc::clone(core));
+        }
+        let settings = Settings::get(&self.env)?;
+        match Core::open(settings, &self.state, &self.env) {
+            Ok(core) => Some(Rc::clone(self.core.get_or_init(|| Rc::new(core)))),
+            Err(error) => {
+                log::line(&format!("the ledger cannot be opened: {error}"));
+                None
             }
-        });
-        core.clone()
+        }
     }
 
     /// Does beside the answers what they made due.
@@ -131,11 +134,11 @@ impl Account {
             let core = Rc::clone(core);
             core.arm_again();
             self.state.wait_until(async move { core.do_what_is_due().await });
-        } else if !core.is_telling_later.replace(true) {
+        } else if core.telling_later.begin(2 * TELL_PAUSE_MS) {
             let core = Rc::clone(core);
             self.state.wait_until(async move {
                 sleep_ms(TELL_PAUSE_MS).await;
-                core.is_telling_later.set(false);
+                core.telling_later.end();
                 core.tell().await;
             });
         }
@@ -153,8 +156,8 @@ impl Core {
             book,
             env: env.clone(),
             alarm_at_ms: Cell::new(None),
-            is_telling_later: Cell::new(false),
-            is_busy: Cell::new(false),
+            telling_later: Busy::default(),
+            busy: Busy::default(),
             is_more_due: Cell::new(false),
         };
         // An alarm may be set from before, and nobody remembers for when.
@@ -299,18 +302,19 @@ impl Core {
 
     /// Does all that is due, one at a time, and sets the alarm for what is due next.
     async fn do_what_is_due(&self) {
-        if self.is_busy.replace(true) {
+        if !self.busy.begin(ROUND_MS_MAX) {
             self.is_more_due.set(true);
             return;
         }
         let is_again = loop {
             self.is_more_due.set(false);
+            self.busy.go_on(ROUND_MS_MAX);
             let is_done = self.do_once().await;
             if !is_done || !self.is_more_due.get() {
                 break !is_done;
             }
         };
-        self.is_busy.set(false);
+        self.busy.end();
         match self.arm_again() {
             // What is overdue after all of this could not be done now.
             Some(at_ms) if is_again || at_ms <= now_ms() => {

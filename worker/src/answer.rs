@@ -74,7 +74,7 @@ pub(crate) async fn answer(
         Outcome::Released => false,
     };
     let stream = match reply.body().filter(|_| shape.has_body) {
-        Some(stream) if !is_recoded && !(shape.is_declared_short() && is_durable_already) => stream,
+        Some(stream) if !(is_recoded || shape.is_declared_short() && is_durable_already) => stream,
         untouched => {
             if is_durable_already {
                 gateway.context.wait_until(async move {

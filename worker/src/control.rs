@@ -1,10 +1,10 @@
 //! The control API: which object answers, and what several of them answer together.
 
 use futures::future::join_all;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tollgate::control::{self, Scope};
 use tollgate::gateway::Head;
-use tollgate::ids::{AccountKey, CustomerId};
+use tollgate::ids::{AccountKey, CustomerId, PackageId};
 use tollgate::problem::{Code, Problem};
 use worker::Env;
 
@@ -13,6 +13,9 @@ use crate::clock::now_ms;
 use crate::message::{ControlAnswer, ControlMessage, IndexAnswer, IndexMessage, Unanswered, ask_again};
 use crate::settings::Settings;
 use crate::{log, wire};
+
+/// The content type of refusals.
+const PROBLEM: &str = "application/problem+json";
 
 /// The longest pause between two chunks of a control request's body.
 const IDLE_TIMEOUT_MS: i64 = 10_000;
@@ -23,6 +26,53 @@ const ASKED_AT_ONCE: usize = 16;
 
 /// The most differences that an audit's page lists.
 const DIFFERENCES_MAX: usize = 100;
+
+/// What a tick did.
+#[derive(Default, Serialize, Deserialize)]
+struct Ticked {
+    lost_holds: u64,
+    delivered: u64,
+    failed: u64,
+    pushed: u64,
+    folded: u64,
+    more: bool,
+}
+
+impl Ticked {
+    fn add(&mut self, other: &Self) {
+        self.lost_holds += other.lost_holds;
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.pushed += other.pushed;
+        self.folded += other.folded;
+        self.more |= other.more;
+    }
+}
+
+/// A page of the audit.
+#[derive(Default, Serialize, Deserialize)]
+struct Audited {
+    balanced: bool,
+    customers: u64,
+    calls: u64,
+    differences: Vec<serde_json::Value>,
+    next_cursor: Option<String>,
+}
+
+/// What matters of an event that is delivered again.
+#[derive(Default, Deserialize)]
+struct Event {
+    #[serde(rename = "type", default)]
+    event_type: String,
+    #[serde(default)]
+    data: EventData,
+}
+
+#[derive(Default, Deserialize)]
+struct EventData {
+    #[serde(default)]
+    customer_id: Option<CustomerId>,
+}
 
 /// Answers one request.
 pub(crate) async fn control(
@@ -99,20 +149,7 @@ impl Objects<'_> {
                 }
                 self.of_customer(&customer_id, message).await
             }
-            Scope::Grant { package_id, key } => {
-                let claim = IndexMessage::Claim { package_id: package_id.clone(), key: key.clone().into() };
-                match self.index(&claim).await? {
-                    IndexAnswer::Claimed { is_granted: true, is_new } => {
-                        let answer = self.of_customer(&key.customer_id, message).await?;
-                        if is_new && (400..500).contains(&answer.status) {
-                            self.index(&IndexMessage::Disclaim { package_id, key: key.into() }).await?;
-                        }
-                        Ok(answer)
-                    }
-                    // Whose it is says what is wrong.
-                    _ => self.of_owner(&IndexMessage::OwnerOfPackage(package_id), message).await,
-                }
-            }
+            Scope::Grant { package_id, key } => self.grant(package_id, key, message).await,
             Scope::Package(package_id) => self.of_owner(&IndexMessage::OwnerOfPackage(package_id), message).await,
             Scope::Repurchase(id) => self.of_owner(&IndexMessage::OwnerOfRepurchase(id), message).await,
             Scope::IndexAfter(customer_id) => {
@@ -124,6 +161,33 @@ impl Objects<'_> {
             Scope::Tick => self.tick(message).await,
             Scope::AuditPage { after, limit } => self.audit(after, limit, message).await,
         }
+    }
+
+    /// Grants a package under a name that is the customer's alone.
+    async fn grant(&self, package_id: PackageId, key: AccountKey, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
+        let customer_id = key.customer_id.clone();
+        let claim = IndexMessage::Claim { package_id: package_id.clone(), key: key.into() };
+        let mut claimed = self.index(&claim).await?;
+        if let IndexAnswer::Claimed { is_granted: false, is_old: true, .. } = claimed
+            && let IndexAnswer::Owner(Some(owner)) = self.index(&IndexMessage::OwnerOfPackage(package_id.clone())).await?
+        {
+            // Whoever claimed it may have got no further.
+            let question = ControlMessage { method: "GET".to_owned(), body: String::new(), ..message.clone() };
+            if self.of_customer(&owner, &question).await?.status == 404 {
+                self.index(&IndexMessage::Disclaim { package_id: package_id.clone(), customer_id: owner }).await?;
+                claimed = self.index(&claim).await?;
+            }
+        }
+        let IndexAnswer::Claimed { is_granted: true, is_new, .. } = claimed else {
+            let problem = Problem::new(Code::Conflict, "Another package was granted under this id.");
+            let (status, body) = (problem.status, problem.to_json(None));
+            return Ok(ControlAnswer { status, content_type: PROBLEM.to_owned(), body, headers: Vec::new() });
+        };
+        let answer = self.of_customer(&customer_id, message).await?;
+        if is_new && (400..500).contains(&answer.status) {
+            self.index(&IndexMessage::Disclaim { package_id, customer_id }).await?;
+        }
+        Ok(answer)
     }
 
     async fn index(&self, message: &IndexMessage) -> Result<IndexAnswer, Unanswered> {
@@ -157,10 +221,9 @@ impl Objects<'_> {
 
     async fn redeliver(&self, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
         let answer = self.of_index(message).await?;
-        let event: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-        let customer_id = event["data"]["customer_id"].as_str().and_then(|id| CustomerId::new(id).ok());
-        // An order goes to its hook from its customer's object.
-        match customer_id.filter(|_| event["type"] == "repurchase.requested") {
+        let event: Event = serde_json::from_str(&answer.body).unwrap_or_default();
+        match event.data.customer_id.filter(|_| event.event_type == "repurchase.requested") {
+            // An order goes to its hook from its customer's object.
             Some(customer_id) => self.of_customer(&customer_id, message).await.map(|_| answer),
             None => Ok(answer),
         }
@@ -173,48 +236,32 @@ impl Objects<'_> {
         }
         let due = self.index(&IndexMessage::Due { now_ms: now_ms(), limit: TICKED_MAX }).await?;
         let IndexAnswer::Page { customers, next } = due else { return Ok(first) };
-        let mut sum: Value = serde_json::from_str(&first.body).unwrap_or_default();
-        let mut is_more = next.is_some();
+        let mut sum: Ticked = serde_json::from_str(&first.body).unwrap_or_default();
+        sum.more |= next.is_some();
         for answer in self.of_customers(&customers, message).await? {
-            let report: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-            for name in ["lost_holds", "delivered", "failed", "pushed", "folded"] {
-                sum[name] = json!(sum[name].as_u64().unwrap_or(0) + report[name].as_u64().unwrap_or(0));
-            }
-            is_more |= report["more"] == true;
+            sum.add(&serde_json::from_str(&answer.body).unwrap_or_default());
         }
-        sum["more"] = json!(is_more || sum["more"] == true);
-        Ok(ControlAnswer { body: sum.to_string(), ..first })
+        let body = serde_json::to_string(&sum).map_err(|error| Unanswered(error.to_string()))?;
+        Ok(ControlAnswer { body, ..first })
     }
 
     async fn audit(&self, after: String, limit: usize, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
         let IndexAnswer::Page { customers, next } = self.index(&IndexMessage::Customers { after, limit }).await? else {
             return Err(Unanswered("the index answered with something else".to_owned()));
         };
-        let (mut balanced, mut found, mut calls) = (true, 0, 0);
-        let mut differences: Vec<Value> = Vec::new();
+        let mut page =
+            Audited { balanced: true, next_cursor: next.map(|last| control::audit_cursor(&last)), ..Audited::default() };
         for answer in self.of_customers(&customers, message).await? {
-            if answer.status != 200 {
-                return Ok(answer);
-            }
-            let mut page: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-            balanced &= page["balanced"] == true;
-            found += page["customers"].as_u64().unwrap_or(0);
-            calls += page["calls"].as_u64().unwrap_or(0);
-            if let Value::Array(more) = page["differences"].take() {
-                differences.extend(more);
-            }
+            let found: Option<Audited> = serde_json::from_str(&answer.body).ok();
+            let Some(found) = found.filter(|_| answer.status == 200) else { return Ok(answer) };
+            page.balanced &= found.balanced;
+            page.customers += found.customers;
+            page.calls += found.calls;
+            page.differences.extend(found.differences);
         }
-        differences.truncate(DIFFERENCES_MAX);
-        let next_cursor = next.map(|last| control::audit_cursor(&last));
-        let body = json!({
-            "balanced": balanced, "customers": found, "calls": calls, "differences": differences, "next_cursor": next_cursor,
-        });
-        Ok(ControlAnswer {
-            status: 200,
-            content_type: "application/json".to_owned(),
-            body: body.to_string(),
-            headers: Vec::new(),
-        })
+        page.differences.truncate(DIFFERENCES_MAX);
+        let body = serde_json::to_string(&page).map_err(|error| Unanswered(error.to_string()))?;
+        Ok(ControlAnswer { status: 200, content_type: "application/json".to_owned(), body, headers: Vec::new() })
     }
 
     /// The same request to each customer, without what says which page of customers is meant.

@@ -3,7 +3,7 @@
 //!
 //! What always holds: an account is in the directory before its first write, and a package's name belongs to one account.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use tollgate::book::Book;
@@ -13,7 +13,7 @@ use tollgate::ids::{AccountKey, CustomerId, PackageId};
 use tollgate::store::{self, Database, StoreError, Value};
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
 
-use crate::clock::now_ms;
+use crate::clock::{Busy, now_ms};
 use crate::message::{ControlAnswer, ControlMessage, IndexAnswer, IndexMessage, answer};
 use crate::outside::WorkersOutside;
 use crate::settings::Settings;
@@ -23,8 +23,14 @@ use crate::{log, replica};
 /// What one run of the courier does. While a retry is near it stays.
 const LIMITS: RunLimits = RunLimits { items_max: 500, time_max_ms: 30_000, stay_ms: 6_000 };
 
+/// The longest run: with its last post, and the pause after it.
+const RUN_MS_MAX: i64 = 60_000;
+
 /// After which time what could not be done is tried again.
 const AGAIN_MS: i64 = 1_000;
+
+/// After which time a claim's grant has been decided, one way or the other.
+const CLAIM_SETTLED_MS: i64 = 60_000;
 
 /// The most old events forgotten at once.
 const UPKEEP_ITEMS_MAX: usize = 500;
@@ -34,13 +40,13 @@ const UPKEEP_ITEMS_MAX: usize = 500;
 pub struct Index {
     state: State,
     env: Env,
-    core: OnceCell<Option<Rc<Core>>>,
+    core: OnceCell<Rc<Core>>,
 }
 
 struct Core {
     settings: &'static Settings,
     book: Book<Sqlite>,
-    is_carrying: Cell<bool>,
+    carrying: Busy,
 }
 
 impl DurableObject for Index {
@@ -94,29 +100,29 @@ impl DurableObject for Index {
 
 impl Index {
     fn core(&self) -> Option<Rc<Core>> {
-        let core = self.core.get_or_init(|| {
-            let settings = Settings::get(&self.env)?;
-            let open = || -> Result<Core, StoreError> {
-                let database = Sqlite::of(&self.state)?;
-                store::prepare_managed(&database)?;
-                replica::prepare_index(&database)?;
-                let book = Book::new(database, settings.config.terms());
-                Ok(Core { settings, book, is_carrying: Cell::new(false) })
-            };
-            match open() {
-                Ok(core) => Some(Rc::new(core)),
-                Err(error) => {
-                    log::line(&format!("the index cannot be opened: {error}"));
-                    None
-                }
+        if let Some(core) = self.core.get() {
+            return Some(Rc::clone(core));
+        }
+        let settings = Settings::get(&self.env)?;
+        let open = || -> Result<Core, StoreError> {
+            let database = Sqlite::of(&self.state)?;
+            store::prepare_managed(&database)?;
+            replica::prepare_index(&database)?;
+            let book = Book::new(database, settings.config.terms());
+            Ok(Core { settings, book, carrying: Busy::default() })
+        };
+        match open() {
+            Ok(core) => Some(Rc::clone(self.core.get_or_init(|| Rc::new(core)))),
+            Err(error) => {
+                log::line(&format!("the index cannot be opened: {error}"));
+                None
             }
-        });
-        core.clone()
+        }
     }
 
     /// Carries events beside the answers.
     fn carry(&self, core: &Rc<Core>) {
-        if !core.is_carrying.get() && courier::is_due(&core.book, &core.settings.index_config, now_ms()).unwrap_or(true) {
+        if courier::is_due(&core.book, &core.settings.index_config, now_ms()).unwrap_or(true) {
             // Whatever becomes of this instance.
             core.alarm_at(now_ms() + LIMITS.time_max_ms);
             let core = Rc::clone(core);
@@ -135,10 +141,11 @@ impl Core {
     /// Runs until nothing is to be sent now, and sets the alarm for what is to be sent next. No await lies between the last look and the end, so that what is
     /// learnt after it starts the courier anew.
     async fn carry(&self) {
-        if self.is_carrying.replace(true) {
+        if !self.carrying.begin(RUN_MS_MAX) {
             return;
         }
         let next_ms = loop {
+            self.carrying.go_on(RUN_MS_MAX);
             match courier::run(&self.book, &self.settings.index_config, &WorkersOutside, LIMITS).await {
                 Ok(report) if report.more => {}
                 Ok(report) => break report.next_due_ms,
@@ -149,7 +156,7 @@ impl Core {
             }
             crate::clock::sleep_ms(AGAIN_MS).await;
         };
-        self.is_carrying.set(false);
+        self.carrying.end();
         if let Some(next_ms) = next_ms {
             self.alarm_at(next_ms.max(now_ms()));
         }
@@ -163,8 +170,8 @@ impl Core {
                 IndexAnswer::Done
             }
             IndexMessage::Claim { package_id, key } => database.transaction(|| claim(database, &package_id, &key.into()))?,
-            IndexMessage::Disclaim { package_id, key } => {
-                disclaim(database, &package_id, &key.into())?;
+            IndexMessage::Disclaim { package_id, customer_id } => {
+                disclaim(database, &package_id, &customer_id)?;
                 IndexAnswer::Done
             }
             IndexMessage::OwnerOfPackage(package_id) => owner(database, "claims AS x", "x.package_id", package_id.as_str())?,
@@ -189,20 +196,24 @@ impl Core {
 
 fn claim(database: &impl Database, package_id: &PackageId, key: &AccountKey) -> Result<IndexAnswer, StoreError> {
     let account_id = replica::enter(database, key)?;
-    let statement = "INSERT INTO claims VALUES (?1, ?2) ON CONFLICT DO NOTHING RETURNING 1";
-    let is_new = !database.execute(statement, &[package_id.as_str().into(), account_id.into()])?.is_empty();
-    let statement = "SELECT 1 FROM claims WHERE package_id = ?1 AND account_id = ?2";
-    let is_granted = !database.execute(statement, &[package_id.as_str().into(), account_id.into()])?.is_empty();
-    Ok(IndexAnswer::Claimed { is_granted, is_new })
+    // A claim that is old and of a package that nobody told of may have been given up.
+    let statement = "INSERT INTO claims VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING RETURNING 1";
+    let is_new = !database.execute(statement, &[package_id.as_str().into(), account_id.into(), now_ms().into()])?.is_empty();
+    let statement = "SELECT account_id, at_ms FROM claims WHERE package_id = ?1";
+    let rows = database.execute(statement, &[package_id.as_str().into()])?;
+    let Some([Value::Integer(owner), Value::Integer(at_ms)]) = rows.first().map(Vec::as_slice) else {
+        return Err(StoreError::Corrupt("unreadable claim".to_owned()));
+    };
+    let is_old = now_ms() - at_ms >= CLAIM_SETTLED_MS;
+    Ok(IndexAnswer::Claimed { is_granted: *owner == account_id, is_new, is_old })
 }
 
 /// A name is given back unless its package is there.
-fn disclaim(database: &impl Database, package_id: &PackageId, key: &AccountKey) -> Result<(), StoreError> {
+fn disclaim(database: &impl Database, package_id: &PackageId, customer_id: &CustomerId) -> Result<(), StoreError> {
     let statement = "DELETE FROM claims WHERE package_id = ?1
-        AND account_id = (SELECT account_id FROM directory WHERE customer_id = ?2 AND product_id = ?3)
+        AND account_id IN (SELECT account_id FROM directory WHERE customer_id = ?2)
         AND NOT EXISTS (SELECT 1 FROM packages AS p WHERE p.package_id = ?1)";
-    let parameters = [package_id.as_str().into(), key.customer_id.as_str().into(), key.product_id.as_str().into()];
-    database.execute(statement, &parameters).map(drop)
+    database.execute(statement, &[package_id.as_str().into(), customer_id.as_str().into()]).map(drop)
 }
 
 fn owner(database: &impl Database, table: &str, column: &str, id: &str) -> Result<IndexAnswer, StoreError> {

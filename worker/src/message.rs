@@ -99,7 +99,7 @@ pub(crate) enum Verdict {
 }
 
 /// A request of the control API, on its way to an object.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct ControlMessage {
     pub(crate) method: String,
     pub(crate) path: String,
@@ -181,7 +181,7 @@ pub(crate) enum IndexMessage {
     /// Gives a name back whose package was refused.
     Disclaim {
         package_id: PackageId,
-        key: Key,
+        customer_id: CustomerId,
     },
     OwnerOfPackage(PackageId),
     OwnerOfRepurchase(RepurchaseId),
@@ -203,10 +203,11 @@ pub(crate) enum IndexMessage {
 #[derive(Serialize, Deserialize)]
 pub(crate) enum IndexAnswer {
     Done,
-    /// Whether the name is the account's now, and was nobody's before.
+    /// Whether the name is the account's now, was nobody's before, and was claimed long enough ago for its package to be there.
     Claimed {
         is_granted: bool,
         is_new: bool,
+        is_old: bool,
     },
     Owner(Option<CustomerId>),
     Page {

@@ -61,7 +61,8 @@ const ACCOUNT_TABLES: [&str; 2] = [
 const INDEX_TABLES: [&str; 5] = [
     "CREATE TABLE IF NOT EXISTS directory (account_id INTEGER PRIMARY KEY, customer_id TEXT NOT NULL, product_id TEXT NOT NULL,
         UNIQUE (customer_id, product_id)) STRICT",
-    "CREATE TABLE IF NOT EXISTS claims (package_id TEXT PRIMARY KEY, account_id INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS claims (package_id TEXT PRIMARY KEY, account_id INTEGER NOT NULL, at_ms INTEGER NOT NULL)
+        STRICT, WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS due (customer_id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS due_first ON due (at_ms)",
     "CREATE TABLE IF NOT EXISTS told_counters (customer_id TEXT NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL,
@@ -246,7 +247,7 @@ fn learn_account(database: &impl Database, customer_id: &CustomerId, account: &T
         &[account_id.clone(), account.packages.as_str().into()],
     )?;
     database.execute(
-        "INSERT INTO claims SELECT v.value ->> 1, ?1 FROM json_each(?2) AS v WHERE TRUE ON CONFLICT DO NOTHING",
+        "INSERT INTO claims SELECT v.value ->> 1, ?1, 0 FROM json_each(?2) AS v WHERE TRUE ON CONFLICT DO NOTHING",
         &[account_id.clone(), account.packages.as_str().into()],
     )?;
     let orders = "INSERT INTO repurchases (repurchase_id, account_id, number, state, detail)
