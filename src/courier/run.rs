@@ -20,11 +20,11 @@ const POSTS_PER_ENDPOINT_MAX: usize = 8;
 /// How many of an endpoint's oldest due deliveries are looked through for customers who are not being told something already.
 const CANDIDATES_MAX: usize = 256;
 
-/// How many are where those leave room, so that a customer with much to be told keeps no other waiting. Calls wait for it, so it is done now and then.
+/// How many are where those leave room, so that a customer with much to be told keeps no other waiting. Calls wait for it, some milliseconds, so it is done now and then.
 const CANDIDATES_DEEP_MAX: usize = 4096;
 
 /// How often an endpoint is looked through so deeply.
-const DEEP_LOOK_INTERVAL_MS: i64 = 250;
+const DEEP_LOOK_INTERVAL_MS: i64 = 1_000;
 
 /// The most events that one transaction spreads: calls wait for it.
 const SPREAD_PIECE_MAX: usize = 64;

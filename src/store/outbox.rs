@@ -183,11 +183,16 @@ pub fn due(
     (limit, candidates_max): (usize, usize),
     now_ms: i64,
 ) -> Result<Vec<Due>, StoreError> {
-    let statement = "SELECT d.position, d.attempts, e.event_id, e.type, e.at_ms, e.data, a.customer_id FROM \
-                     (SELECT position, attempts, next_at_ms FROM deliveries WHERE state = 'waiting' AND kind = ?1 AND url = ?2 \
+    // The rows themselves are fetched for those that are chosen alone: of the others, who may be many, only whom they concern is read.
+    let statement = "SELECT t.position, t.attempts, e.event_id, e.type, e.at_ms, e.data, a.customer_id FROM \
+                     (SELECT d.position FROM (SELECT position, next_at_ms FROM deliveries WHERE state = 'waiting' AND kind = ?1 AND url = ?2 \
                          AND next_at_ms <= ?3 ORDER BY next_at_ms, position LIMIT ?4) AS d \
+                         CROSS JOIN events AS e ON e.position = d.position WHERE e.account_id NOT IN \
+                         (SELECT account_id FROM accounts WHERE customer_id IN (SELECT value FROM json_each(?5))) \
+                         ORDER BY d.next_at_ms, d.position LIMIT ?6) AS d \
+                     CROSS JOIN deliveries AS t ON t.position = d.position AND t.kind = ?1 AND t.url = ?2 \
                      CROSS JOIN events AS e ON e.position = d.position CROSS JOIN accounts AS a ON a.account_id = e.account_id \
-                     WHERE a.customer_id NOT IN (SELECT value FROM json_each(?5)) ORDER BY d.next_at_ms, d.position LIMIT ?6";
+                     ORDER BY t.next_at_ms, t.position";
     let parameters = [
         endpoint.kind.as_str().into(),
         endpoint.url.into(),
