@@ -20,6 +20,10 @@ const LIMITS: RunLimits = RunLimits { items_max: usize::MAX, time_max_ms: 600_00
 /// Between two runs: while another instance sends, or the ledger cannot be used.
 const INTERVAL_MS: i64 = 1_000;
 
+/// How often in a row a run may post nothing while something is due: another instance sends, or its lease would have ended. An instance that only waits need
+/// not live on.
+const IDLE_RUNS_MAX: u32 = 10;
+
 /// How often a run may fail in a row before what waits is left to other instances and to ticks: ten minutes.
 const FAILURES_MAX: u32 = 600;
 
@@ -70,11 +74,17 @@ pub(super) fn start_if_due(instance: &'static Instance) {
 
 /// Runs until nothing is to be sent now. No await lies between the last look and the end, so that what is written after it starts the courier anew.
 async fn carry(instance: &'static Instance) {
-    let mut failures = 0;
+    let (mut failures, mut idle_runs) = (0, 0);
     loop {
         match courier::run(&instance.book, &instance.config, &SpinOutside, LIMITS).await {
             Ok(report) if !report.more => return,
-            Ok(_) => failures = 0,
+            Ok(report) => {
+                failures = 0;
+                idle_runs = if report.delivered + report.failed == 0 { idle_runs + 1 } else { 0 };
+                if idle_runs > IDLE_RUNS_MAX {
+                    return;
+                }
+            }
             Err(error) => {
                 if failures == 0 {
                     log::line(format!("deliveries cannot be made: {error}"));
