@@ -22,6 +22,8 @@ crate::cases! {
     a_backend_that_breaks_off_after_the_caller_left_is_charged_what_was_seen,
     the_gateway_reads_on_only_so_many_bytes,
     the_gateway_reads_on_only_so_long,
+    a_caller_that_leaves_a_silent_backend_is_noticed,
+    a_caller_that_waits_for_a_silent_backend_is_not_taken_for_gone,
     a_caller_that_stops_reading_has_left,
     callers_that_leave_at_any_byte_leave_no_hold,
 }
@@ -242,6 +244,49 @@ async fn the_gateway_reads_on_only_so_long(suite: Arc<Suite>) {
         assert!((Duration::from_millis(800)..Duration::from_secs(15)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
         eventually("the backend is let go", || async { buyer.received().pop().unwrap().abandoned }).await;
     }
+}
+
+async fn a_caller_that_leaves_a_silent_backend_is_noticed(suite: Arc<Suite>) {
+    let buyer = suite.buyer("leaving", "1000000").await;
+    let said = |total: u64| format!("data: {{\"usage\":{{\"total_tokens\":{total}}}}}\n\n");
+    let mut calls = tokio::task::JoinSet::new();
+    for (first, charge) in [(None, "100"), (Some(1), "100"), (Some(7000), "7000")] {
+        let buyer = buyer.clone();
+        calls.spawn(async move {
+            // Far less than the idle_timeout of a minute.
+            let script = first.into_iter().fold(stream(), |script, total| script.then(event(total))).then(Step::Hang);
+            let call = buyer.ask(&json!({}), &script);
+            leave(&call, &first.map(said).unwrap_or_default()).await;
+            assert_eq!(buyer.charged(&call).await, Charged::settled(charge));
+        });
+    }
+    calls.join_all().await;
+    eventually("the backend is let go", || async { buyer.received().iter().all(|received| received.abandoned) }).await;
+    buyer.expect_balanced().await;
+}
+
+async fn a_caller_that_waits_for_a_silent_backend_is_not_taken_for_gone(suite: Arc<Suite>) {
+    let end = "data: {\"usage\":{\"total_tokens\":7,\"prompt_tokens\":7}}\n\n";
+    let comment = ": more\n";
+    let expected = format!("{FIRST}{}{end}", comment.repeat(10_000));
+    let mut calls = tokio::task::JoinSet::new();
+    for (product, script) in [
+        ("leaving", Script::chunked()),
+        ("leaving", Script::status(200)),
+        ("chat", Script::chunked()),
+        ("asking", Script::chunked()),
+    ] {
+        let buyer = suite.buyer(product, "1000000").await;
+        let script = script.header("content-type", "text/event-stream").then(Step::PauseMs(2300)).then(text("a"));
+        let script = script.then(Step::PauseMs(1200)).then(Step::Repeat(comment.into(), 10_000)).then(Step::Text(end.into()));
+        let expected = expected.clone();
+        calls.spawn(async move {
+            let call = buyer.ask(&json!({ "stream": true }), &script);
+            let reply = buyer.expect_charge(&call, &Charged::settled("7")).await;
+            assert!(reply.body == expected.as_bytes(), "{product}: {} bytes", reply.body.len());
+        });
+    }
+    calls.join_all().await;
 }
 
 async fn a_caller_that_stops_reading_has_left(suite: Arc<Suite>) {

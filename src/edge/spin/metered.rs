@@ -3,12 +3,16 @@
 //! What always holds: however the reply ends, the call is settled, by what was read until then (contract section 3, *Usage*). The border: what bytes
 //! mean is known in `meter`.
 
+use std::future::Future;
+use std::pin::pin;
+
 use spin_sdk::wasip3;
 use wasip3::http::types::{ErrorCode, Fields, Response};
+use wasip3::wit_bindgen::StreamResult;
 use wasip3::{wit_future, wit_stream};
 
 use super::answer::{Shape, header_text};
-use super::body::{Incoming, Outgoing, whole, within};
+use super::body::{BodyError, Incoming, Outgoing, whole, within};
 use super::call::Admitted;
 use super::instance::{Instance, elapsed_us, monotonic_ns};
 use super::settle::Unsettled;
@@ -21,6 +25,9 @@ use crate::meter::{Ending, ReplyMeter, RequestReading, UsageMeter};
 
 /// How much is read at once.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
+/// How often a silent backend gives a look at whether the caller is still there.
+const CALLER_LOOK_MS: i64 = 1000;
 
 /// A reply that is being read.
 struct Reading {
@@ -46,6 +53,37 @@ struct Read {
     rest: Vec<u8>,
     trailers: Option<Fields>,
     has_caller_left: bool,
+}
+
+/// What came while a chunk was waited for.
+enum Arrived {
+    /// The next chunk, the end of all chunks, or none for too long.
+    Next(Result<Option<Vec<u8>>, BodyError>),
+    /// The caller has left. The wait went on as the first of a drain.
+    CallerLeft(DrainLeft, Drained),
+}
+
+/// How far is still read on after the caller has left.
+struct DrainLeft {
+    started_ns: u64,
+    time_max_ms: i64,
+    bytes: u64,
+}
+
+/// One chunk of a drain: an empty buffer for the next one, none after the last, or how the body ended without one.
+type Drained = Result<Option<Vec<u8>>, Ending>;
+
+impl DrainLeft {
+    fn of(drain: Drain) -> Self {
+        Self { started_ns: monotonic_ns(), time_max_ms: drain.time_max_ms, bytes: drain.bytes_max }
+    }
+
+    /// None where nothing is left.
+    fn time_ms(&self) -> Option<i64> {
+        let waited_ms = i64::try_from(elapsed_us(self.started_ns) / 1000).unwrap_or(i64::MAX);
+        let time_ms = self.time_max_ms.saturating_sub(waited_ms);
+        (self.bytes > 0 && time_ms > 0).then_some(time_ms)
+    }
 }
 
 /// The backend's reply for the caller. One that declares that it is short is read first, so that its headers tell the charge; every other one passes
@@ -166,10 +204,11 @@ impl Reading {
         let (mut moved, mut rest) = (0_u64, Vec::new());
         let mut buffer = Vec::with_capacity(CHUNK_BYTES_MAX);
         let ending = loop {
-            let mut chunk = match from.next(buffer, idle_timeout_ms).await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => break whole(from.ending, idle_timeout_ms).await,
-                Err(error) => break Err(error),
+            let mut chunk = match self.next_for_caller(&mut from, to, buffer).await {
+                Arrived::Next(Ok(Some(chunk))) => chunk,
+                Arrived::Next(Ok(None)) => break whole(from.ending, idle_timeout_ms).await,
+                Arrived::Next(Err(error)) => break Err(error),
+                Arrived::CallerLeft(left, first) => return self.read_for_nobody(from, left, first).await,
             };
             moved = moved.saturating_add(chunk.len() as u64);
             self.meter.pass(&mut chunk);
@@ -190,12 +229,8 @@ impl Reading {
             match within(to.chunks.write_all(chunk), idle_timeout_ms).await {
                 Some(left) if left.is_empty() => buffer = left,
                 _ => {
-                    let ending = self.read_on(&mut from).await;
-                    let ending = match ending {
-                        Some(()) => ended(whole(from.ending, idle_timeout_ms).await).0,
-                        None => Ending::Abandoned,
-                    };
-                    return Read { ending, rest, trailers: None, has_caller_left: true };
+                    let left = DrainLeft::of(self.limits.drain);
+                    return self.read_for_nobody(from, left, Ok(Some(Vec::with_capacity(CHUNK_BYTES_MAX)))).await;
                 }
             }
             buffer.reserve(CHUNK_BYTES_MAX);
@@ -205,37 +240,60 @@ impl Reading {
         Read { ending, rest, trailers, has_caller_left: false }
     }
 
-    /// Reads what nobody gets, to learn what was used, and settles.
-    async fn drain(mut self, mut from: Incoming) {
-        let idle_timeout_ms = self.limits.idle_timeout_ms;
-        let ending = match self.read_on(&mut from).await {
-            Some(()) => ended(whole(from.ending, idle_timeout_ms).await).0,
-            None => Ending::Abandoned,
-        };
-        // Where the charge is not durable in time, it is left to the background, and to the hold's lease after it.
-        let _ = self.settle(ending).await;
+    /// The next chunk for the caller. While the backend is silent, nothing is written that would tell that the caller has left: it is looked after.
+    async fn next_for_caller(&mut self, from: &mut Incoming, to: &mut Outgoing, buffer: Vec<u8>) -> Arrived {
+        let mut next = pin!(from.next(buffer, self.limits.idle_timeout_ms));
+        loop {
+            if let Some(read) = within(next.as_mut(), CALLER_LOOK_MS).await {
+                return Arrived::Next(read);
+            }
+            // A write of nothing says whether anyone would read something. A caller that has not read all there is yet is there.
+            let look = within(to.chunks.write(Vec::new()), CALLER_LOOK_MS).await;
+            if matches!(look, Some((StreamResult::Dropped, _))) {
+                let mut left = DrainLeft::of(self.limits.drain);
+                let first = self.drain_one(&mut left, next).await;
+                return Arrived::CallerLeft(left, first);
+            }
+        }
     }
 
-    /// Reads on after the caller has left, within the product's bounds. None where they are reached before the chunks end.
-    async fn read_on(&mut self, from: &mut Incoming) -> Option<()> {
-        let started_ns = monotonic_ns();
-        let mut bytes_left = self.limits.drain.bytes_max;
-        let mut buffer = Vec::with_capacity(CHUNK_BYTES_MAX);
-        loop {
-            let waited_ms = i64::try_from(elapsed_us(started_ns) / 1000).unwrap_or(i64::MAX);
-            let time_left_ms = self.limits.drain.time_max_ms.saturating_sub(waited_ms);
-            if bytes_left == 0 || time_left_ms <= 0 {
-                return None;
+    /// Reads what nobody gets, to learn what was used, and settles.
+    async fn drain(mut self, from: Incoming) {
+        let left = DrainLeft::of(self.limits.drain);
+        let read = self.read_for_nobody(from, left, Ok(Some(Vec::with_capacity(CHUNK_BYTES_MAX)))).await;
+        // Where the charge is not durable in time, it is left to the background, and to the hold's lease after it.
+        let _ = self.settle(read.ending).await;
+    }
+
+    /// Reads on after the caller has left, within the product's bounds.
+    async fn read_for_nobody(&mut self, mut from: Incoming, mut left: DrainLeft, first: Drained) -> Read {
+        let idle_timeout_ms = self.limits.idle_timeout_ms;
+        let mut drained = first;
+        let ending = loop {
+            match drained {
+                Ok(Some(buffer)) => drained = self.drain_one(&mut left, from.next(buffer, idle_timeout_ms)).await,
+                Ok(None) => break ended(whole(from.ending, idle_timeout_ms).await).0,
+                Err(ending) => break ending,
             }
-            // A backend that falls silent has broken off, unless the time is over first.
-            let chunk = within(from.next(buffer, self.limits.idle_timeout_ms), time_left_ms).await?;
-            let Ok(Some(mut chunk)) = chunk else { return Some(()) };
-            self.meter.feed(&chunk);
-            bytes_left = bytes_left.saturating_sub(chunk.len() as u64);
-            chunk.clear();
-            chunk.reserve(CHUNK_BYTES_MAX);
-            buffer = chunk;
-        }
+        };
+        Read { ending, rest: Vec::new(), trailers: None, has_caller_left: true }
+    }
+
+    /// Reads a chunk that nobody gets.
+    async fn drain_one(
+        &mut self,
+        left: &mut DrainLeft,
+        next: impl Future<Output = Result<Option<Vec<u8>>, BodyError>>,
+    ) -> Drained {
+        let time_ms = left.time_ms().ok_or(Ending::Abandoned)?;
+        // A backend that falls silent has broken off, unless the time is over first.
+        let next = within(next, time_ms).await.ok_or(Ending::Abandoned)?;
+        let Some(mut chunk) = next.map_err(|_| Ending::BrokenOff)? else { return Ok(None) };
+        self.meter.feed(&chunk);
+        left.bytes = left.bytes.saturating_sub(chunk.len() as u64);
+        chunk.clear();
+        chunk.reserve(CHUNK_BYTES_MAX);
+        Ok(Some(chunk))
     }
 }
 
