@@ -48,6 +48,7 @@ mod usage_endings;
 mod usage_holds;
 mod usage_memory;
 mod usage_overrun;
+mod usage_packages;
 mod usage_replies;
 mod usage_requests;
 mod usage_streams;
@@ -131,6 +132,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("usage_holds", usage_holds::CASES),
     ("usage_memory", usage_memory::CASES),
     ("usage_overrun", usage_overrun::CASES),
+    ("usage_packages", usage_packages::CASES),
     ("usage_replies", usage_replies::CASES),
     ("usage_requests", usage_requests::CASES),
     ("usage_streams", usage_streams::CASES),

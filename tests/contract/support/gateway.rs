@@ -69,13 +69,18 @@ impl Home {
         std::fs::write(self.dir.path().join("tollgate.toml"), config).unwrap();
     }
 
+    /// Where the runner's state is.
+    pub(crate) fn state_path(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
     fn command(&self) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let variable = |name: &str, value: &str| ["--variable".to_owned(), format!("{name}={value}")];
         let config = format!("@{}", self.dir.path().join("tollgate.toml").display());
         let mut command = Command::new(runner());
         command.current_dir(root).args(["up", "--listen", "127.0.0.1:0", "--from", "spin.toml", "--state-dir"]);
-        command.arg(self.dir.path().join("state"));
+        command.arg(self.state_path());
         command.args(variable("config", &config)).args(variable("admin_token", ADMIN_TOKEN));
         command.args(variable("read_token", READ_TOKEN)).args(variable("agents_sk", AGENTS_SK));
         command.args(variable("gateway_secret", GATEWAY_SECRET)).args(variable("backend_auth", BACKEND_AUTH));
