@@ -1,15 +1,17 @@
 //! The gateway dies while streams are live, fifty times, and the books balance each time.
 
 use crate::support::buyer::{Buyer, units};
-use crate::support::call::Exchange;
+use crate::support::call::{Call, Exchange};
 use crate::support::gateway::CONFIG;
-use crate::support::metered::{EVENTS, text_event, usage_event};
-use crate::support::script::Script;
+use crate::support::metered::{Charged, stream, text_event, usage_event};
+use crate::support::script::Step;
+use crate::support::stage::Gate;
 use crate::support::{Suite, eventually};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 crate::cases! {
@@ -17,6 +19,7 @@ crate::cases! {
     own:
     killed_fifty_times_under_streams_every_call_is_charged_its_usage_or_lost,
     a_call_that_was_given_up_as_lost_and_ends_after_all_is_charged_its_usage,
+    a_stream_longer_than_its_lease_is_not_lost,
     told_to_leave_it_lets_streams_end_and_charges_their_usage,
 }
 
@@ -27,7 +30,7 @@ const CHARGE: &str = "17";
 
 /// Callers of streams until the gateway is gone; returns the ids of those whose end arrived.
 fn load(buyer: &Buyer, stop: &Arc<AtomicBool>) -> JoinSet<Vec<String>> {
-    let pieces = (0..8).fold(crate::support::metered::stream(), |script, _| script.then(text_event("some text of it")));
+    let pieces = (0..8).fold(stream(), |script, _| script.then(text_event("some text of it")));
     let script = pieces.then(usage_event(5, 4));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
@@ -49,8 +52,7 @@ fn load(buyer: &Buyer, stop: &Arc<AtomicBool>) -> JoinSet<Vec<String>> {
 }
 
 async fn killed_fifty_times_under_streams_every_call_is_charged_its_usage_or_lost(suite: Arc<Suite>) {
-    let config = CONFIG.replacen("[gateway]", "[gateway]\nhold_lease = \"1s\"", 1);
-    let (mut gateway, home) = suite.start(&config).await;
+    let (mut gateway, home) = suite.start(&short_lease("")).await;
     let mut buyer = Buyer::new(&gateway, &suite.backend, "chat");
     buyer.grant("100000000").await;
     let mut served = HashSet::new();
@@ -105,37 +107,76 @@ fn signal(pid: u32, name: &str) {
     assert!(sent.success());
 }
 
+/// A config whose holds are lost soon.
+fn short_lease(more: &str) -> String {
+    CONFIG.replacen("[gateway]", &format!("[gateway]\nhold_lease = \"1s\"\n{more}"), 1)
+}
+
+const BEGUN: &str = "data: {\"text\":\"a\"}\n\n";
+
+/// A stream that waits in its middle, of which the caller has the beginning.
+async fn begun(buyer: &Buyer, gate: &Gate, prompt: u64) -> (Call, Exchange) {
+    let script = stream().then(Step::Text(BEGUN.into())).then(gate.step()).then(usage_event(prompt, 0));
+    let call = buyer.ask(&json!({}), &script);
+    let mut exchange = call.open().await.unwrap();
+    exchange.expect_text(BEGUN).await;
+    (call, exchange)
+}
+
 async fn a_call_that_was_given_up_as_lost_and_ends_after_all_is_charged_its_usage(suite: Arc<Suite>) {
-    let config = CONFIG.replacen("[gateway]", "[gateway]\nhold_lease = \"1s\"", 1);
-    let (gateway, home) = suite.start(&config).await;
-    let other = home.start().await;
+    for (lost_hold, state) in [("charge", "settled"), ("release", "released")] {
+        let (gateway, home) = suite.start(&short_lease(&format!("lost_hold = \"{lost_hold}\""))).await;
+        let other = home.start().await;
+        let buyer = Buyer::new(&gateway, &suite.backend, "chat");
+        buyer.grant("1000000").await;
+        for (prompt, expected) in [(5, "5"), (50_000, "50000")] {
+            let gate = suite.backend.gate();
+            let (call, exchange) = begun(&buyer, &gate, prompt).await;
+            signal(gateway.pid(), "STOP");
+            let elsewhere = Buyer { gateway: other.clone(), ..buyer.clone() };
+            eventually("the hold is given up as lost", || async {
+                other.tick().await;
+                elsewhere.call_record(&call.request_id()).await["lost"] == true
+            })
+            .await;
+            let record = elsewhere.call_record(&call.request_id()).await;
+            let given_up = if lost_hold == "charge" { record["hold"].clone() } else { json!("0") };
+            assert_eq!((&record["state"], &record["charge"]), (&json!(state), &given_up));
+            signal(gateway.pid(), "CONT");
+            gate.open();
+            assert!(exchange.rest().await.unwrap().whole);
+            let record = buyer.call_record(&call.request_id()).await;
+            assert_eq!((&record["charge"], &record["lost"]), (&json!(expected), &json!(true)), "{lost_hold}");
+        }
+        buyer.expect_used("50005").await;
+        buyer.gateway.assert_balanced(&buyer.id).await;
+        other.assert_balanced(&buyer.id).await;
+    }
+}
+
+async fn a_stream_longer_than_its_lease_is_not_lost(suite: Arc<Suite>) {
+    let (gateway, _home) = suite.start(&short_lease("")).await;
     let buyer = Buyer::new(&gateway, &suite.backend, "chat");
     buyer.grant("1000000").await;
-    for (prompt, expected) in [(5, "5"), (50_000, "50000")] {
-        let gate = suite.backend.gate();
-        let begun = "data: {\"text\":\"a\"}\n\n";
-        let script = Script::chunked().header("content-type", EVENTS).then(crate::support::script::Step::Text(begun.into()));
-        let call = buyer.ask(&json!({}), &script.then(gate.step()).then(usage_event(prompt, 0)));
-        let mut exchange = call.open().await.unwrap();
-        exchange.expect_text(begun).await;
-        signal(gateway.pid(), "STOP");
-        let elsewhere = Buyer { gateway: other.clone(), ..buyer.clone() };
-        eventually("the hold is given up as lost", || async {
-            other.tick().await;
-            elsewhere.call_record(&call.request_id()).await["lost"] == true
-        })
-        .await;
-        let record = elsewhere.call_record(&call.request_id()).await;
-        assert_eq!((&record["state"], &record["charge"]), (&json!("settled"), &record["hold"]));
-        signal(gateway.pid(), "CONT");
-        gate.open();
-        assert!(exchange.rest().await.unwrap().whole);
-        let record = buyer.call_record(&call.request_id()).await;
-        assert_eq!((&record["charge"], &record["lost"]), (&json!(expected), &json!(true)));
+    let gate = suite.backend.gate();
+    let (stays, exchange) = begun(&buyer, &gate, 7).await;
+    // One whose caller has left is read on as long, and is as little lost.
+    let (leaves, left) = begun(&buyer, &gate, 7).await;
+    drop(left);
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(5) {
+        gateway.tick().await;
+        for call in [&stays, &leaves] {
+            buyer.hold_of(&call.request_id()).await;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
-    buyer.expect_used("50005").await;
-    buyer.gateway.assert_balanced(&buyer.id).await;
-    other.assert_balanced(&buyer.id).await;
+    gate.open();
+    assert!(exchange.rest().await.unwrap().whole);
+    for call in [&stays, &leaves] {
+        assert_eq!(buyer.charged(call).await, Charged::settled("7"));
+    }
+    buyer.expect_balanced().await;
 }
 
 async fn told_to_leave_it_lets_streams_end_and_charges_their_usage(suite: Arc<Suite>) {
@@ -143,14 +184,12 @@ async fn told_to_leave_it_lets_streams_end_and_charges_their_usage(suite: Arc<Su
     let buyer = Buyer::new(&gateway, &suite.backend, "chat");
     buyer.grant("1000000").await;
     let gate = suite.backend.gate();
-    let begun = "data: {\"text\":\"a\"}\n\n";
-    let script = Script::chunked().header("content-type", EVENTS).then(crate::support::script::Step::Text(begun.into()));
-    let script = script.then(gate.step()).then(usage_event(5, 4));
+    let script = stream().then(Step::Text(BEGUN.into())).then(gate.step()).then(usage_event(5, 4));
     let mut exchanges: Vec<(String, Exchange)> = Vec::new();
     for _ in 0..4 {
         let call = buyer.ask(&json!({}), &script);
         let mut exchange = call.open().await.unwrap();
-        exchange.expect_text(begun).await;
+        exchange.expect_text(BEGUN).await;
         exchanges.push((call.request_id(), exchange));
     }
     // One of the callers has left already.
