@@ -40,6 +40,10 @@ impl Measured {
         median(&self.of(|round| round.p99_ms))
     }
 
+    pub(crate) fn p99_spread(&self) -> f64 {
+        spread(&self.of(|round| round.p99_ms))
+    }
+
     fn calls_per_s(&self) -> f64 {
         median(&self.of(|round| round.calls_per_s))
     }
