@@ -11,6 +11,14 @@ const WORKERD: &[Inapplicable] = &[
             "streams::a_reply_reset_by_the_backend_is_cut_for_the_caller",
             "streams::a_reply_cut_by_the_backend_is_cut_for_the_caller",
             "streams::a_backend_that_falls_silent_is_cut_for_the_caller",
+            "usage_asking::an_event_that_never_ends_passes",
+            "usage_coded::a_compressed_reply_that_breaks_off_is_charged_what_was_seen",
+            "usage_endings::a_caller_that_stops_reading_has_left",
+            "usage_endings::a_json_reply_that_the_backend_cuts_is_charged_what_was_seen",
+            "usage_endings::a_product_of_the_requests_size_is_charged_it_even_where_the_reply_breaks_off",
+            "usage_endings::a_stream_that_falls_silent_is_charged_what_was_seen",
+            "usage_endings::a_stream_that_the_backend_cuts_is_charged_what_was_seen",
+            "usage_endings::a_stream_that_the_backend_resets_is_charged_what_was_seen",
         ],
     ),
     (
@@ -37,10 +45,30 @@ const WORKERD: &[Inapplicable] = &[
     ("workerd sends no empty Content-Type", &["usage_replies::bytes_that_are_no_json_and_no_event_pass_unchanged"]),
     ("workerd does not answer Expect: 100-continue", &["calls::a_request_that_expects_100_continue_is_served"]),
     ("to Workers a header is text in UTF-8, and other bytes are replaced", &["headers::a_customers_name_is_opaque_bytes"]),
-    ("how its process leaves is workerd's own", &["crashes::told_to_leave_it_ends_live_calls_and_keeps_their_charges"]),
+    (
+        "Workers decode gzip and br that they read, and encode anew what they send in its place: the bytes are others, and all usage is read",
+        &[
+            "usage_coded::a_body_that_is_not_in_its_coding_says_nothing_of_usage",
+            "usage_coded::a_coding_that_is_not_read_says_nothing_of_usage",
+            "usage_coded::a_compressed_reply_is_charged_what_it_says_and_passes_as_it_came",
+            "usage_coded::a_compressed_stream_is_charged_what_it_says_and_passes_as_it_came",
+        ],
+    ),
+    (
+        "workerd's process is the launcher's: how it leaves is its own, and its memory is not the launcher's",
+        &[
+            "crashes::told_to_leave_it_ends_live_calls_and_keeps_their_charges",
+            "usage_crashes::told_to_leave_it_lets_streams_end_and_charges_their_usage",
+            "usage_memory::fifty_megabytes_need_four_mebibytes_more_than_fifty_kilobytes",
+        ],
+    ),
     (
         "an object lives in one process: two on one storage are no deployment",
-        &["two_gateways::two_gateways_deliver_each_event_once_and_in_order", "two_gateways::two_gateways_order_once"],
+        &[
+            "two_gateways::two_gateways_deliver_each_event_once_and_in_order",
+            "two_gateways::two_gateways_order_once",
+            "usage_crashes::a_call_that_was_given_up_as_lost_and_ends_after_all_is_charged_its_usage",
+        ],
     ),
 ];
 
