@@ -1,8 +1,8 @@
 //! Auto-repurchase: when the next package is ordered, and what becomes of an order (contract section 4).
 //!
 //! What always holds: at most one order is in flight, what an order buys is decided with it, and an order is credited by one package at most. Money may
-//! have been spent on an order that timed out, so it counts against the cap; a success that comes late still counts. Nothing is ordered that could not be
-//! credited.
+//! have been spent on an order that timed out, so it counts against the cap until it is known to have failed; a success that comes late still counts.
+//! Nothing is ordered that could not be credited.
 //! The border: who posts orders and who answers is not known here.
 
 use super::account::Account;
@@ -97,6 +97,8 @@ impl Account {
         match order.state {
             OrderState::Requested | OrderState::Pending => self.fail(order, reason, now_ms),
             OrderState::Failed if order.reason == Some(reason) => {}
+            // Nobody knew what had become of it: this does.
+            OrderState::Failed if order.reason == Some(FailureReason::Timeout) => self.fail(order, reason, now_ms),
             OrderState::Failed => return Err(Refusal::Conflict("the order has failed for another reason")),
             OrderState::Succeeded => return Err(Refusal::Conflict("the order has succeeded")),
         }
@@ -133,7 +135,7 @@ impl Account {
     fn fail(&mut self, order: Order, reason: FailureReason, now_ms: i64) {
         let is_of_rule = self.watch.rules.repurchase.as_ref().is_some_and(|rule| rule.package == order.purchase);
         let watch = self.watch_mut();
-        watch.failures = watch.failures.saturating_add(1);
+        watch.failures = watch.failures.saturating_add(u32::from(order.state != OrderState::Failed));
         if reason != FailureReason::Timeout {
             watch.counted.retain(|counted| counted.number != order.number);
         }

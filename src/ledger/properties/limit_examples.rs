@@ -1,9 +1,10 @@
-//! Where an account is full: nothing is ordered that could not be credited, and what was ordered before is credited all the same.
+//! Where orders meet limits. A full account: nothing is ordered that could not be credited, and what was ordered before is credited all the same. A cap: what
+//! is known not to have been bought leaves room.
 
-use super::{account, order_rules, package_id, parts, prepaid};
+use super::{TIMEOUT_MS, account, order_rules, package_id, parts, prepaid};
 use crate::ids::PackageId;
 use crate::ledger::{
-    Account, Command, EventDetail, EventKind, FailureReason, Grant, PACKAGES_MAX, PackageChange, Refusal, Threshold,
+    Account, Command, Conclusion, EventDetail, EventKind, FailureReason, Grant, PACKAGES_MAX, PackageChange, Refusal, Threshold,
 };
 use crate::quantity::Quantity;
 
@@ -72,4 +73,26 @@ fn an_order_that_was_made_while_there_was_room_is_credited_even_where_the_accoun
     account.decide(&Command::Grant(Box::new(Grant { repurchase: Some(1), ..prepaid(4, 10) })), 4).unwrap();
     assert_eq!(account.balance(4).remaining, parts(20));
     assert_eq!(account.order(1).unwrap().package_number, Some(u32::try_from(PACKAGES_MAX).unwrap() + 1));
+}
+
+#[test]
+fn an_order_that_timed_out_and_is_told_to_have_failed_leaves_the_cap_and_suspends_as_it_would_have_in_time() {
+    for (reason, suspended) in
+        [(FailureReason::HookFailed, None), (FailureReason::PriceChanged, Some(FailureReason::PriceChanged))]
+    {
+        let mut account = account();
+        account.decide(&Command::SetRules(Box::new(order_rules(TRIGGER, 1, DAY_MS))), 0).unwrap();
+        account.decide(&Command::Look, TIMEOUT_MS).unwrap();
+        account.decide(&Command::Look, 10_000).unwrap();
+        assert_eq!(told(&mut account).last(), Some(&(EventKind::RepurchaseFailed, None, Some(FailureReason::CapReached))));
+        let failed = Command::ConcludeOrder { number: 1, conclusion: Conclusion::Failed(reason), package: None };
+        for _ in 0..2 {
+            account.decide(&failed, 10_001).unwrap();
+        }
+        let mut expected = vec![(EventKind::RepurchaseFailed, Some(1), Some(reason))];
+        expected.extend(suspended.map(|reason| (EventKind::RepurchaseSuspended, Some(1), Some(reason))));
+        assert_eq!((told(&mut account), account.watch().suspended), (expected, suspended));
+        account.decide(&Command::Look, 20_000).unwrap();
+        assert_eq!(account.watch().order_in_flight, suspended.is_none().then_some(2));
+    }
 }

@@ -52,6 +52,7 @@ impl Watching {
 
     fn fail(&mut self, number: u32, reason: FailureReason, now_ms: i64) {
         let order = self.orders.iter_mut().find(|order| order.number == number).unwrap();
+        self.failures_in_a_row += u32::from(order.state != OrderState::Failed);
         (order.state, order.reason, order.ended_at_ms) = (OrderState::Failed, Some(reason), Some(now_ms));
         let purchase = order.purchase.clone();
         self.tell_order(EventKind::RepurchaseFailed, number, Some(reason), now_ms);
@@ -60,7 +61,6 @@ impl Watching {
             self.is_suspended = true;
             self.tell_order(EventKind::RepurchaseSuspended, number, Some(reason), now_ms);
         }
-        self.failures_in_a_row += 1;
         self.rest(now_ms);
     }
 
@@ -101,6 +101,7 @@ impl Watching {
             (Conclusion::Pending, OrderState::Requested) => order.state = OrderState::Pending,
             (Conclusion::Succeeded, _) => self.succeed(number, now_ms),
             (Conclusion::Failed(reason), OrderState::Requested | OrderState::Pending) => self.fail(number, reason, now_ms),
+            (Conclusion::Failed(reason), OrderState::Failed) if order.reason != Some(reason) => self.fail(number, reason, now_ms),
             _ => {}
         }
     }
@@ -166,6 +167,7 @@ pub(in crate::ledger::properties) fn conclusion(order: Option<&Order>, conclusio
         (Conclusion::Failed(FailureReason::CapReached), ..) => Err("Invalid"),
         (Conclusion::Succeeded, _, None | Some(FailureReason::Timeout | FailureReason::HookFailed)) => Ok(()),
         (Conclusion::Failed(_), OrderState::Requested | OrderState::Pending, _) | (Conclusion::Pending, ..) => Ok(()),
+        (Conclusion::Failed(_), OrderState::Failed, Some(FailureReason::Timeout)) => Ok(()),
         (Conclusion::Failed(reason), OrderState::Failed, known) if known == Some(reason) => Ok(()),
         _ => Err("Conflict"),
     }
