@@ -9,6 +9,7 @@
 //! The border: bytes in, quantities out. There is no I/O here, nothing waits, and what becomes of a charge is the ledger's.
 
 mod amount;
+mod blocks;
 mod charge;
 mod coding;
 mod gate;

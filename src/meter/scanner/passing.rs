@@ -1,6 +1,7 @@
 //! Texts, numbers and words, those that are read and those that are passed over.
 
 use super::super::amount::Amount;
+use super::super::blocks::{self, Blocks};
 use super::super::search::{self, Passed};
 use super::super::text::Progress;
 use super::{Scanner, Shape, State};
@@ -78,7 +79,18 @@ impl Scanner {
     }
 
     /// Passes over a container, to its last bracket or the end of the chunk.
-    pub(super) fn pass_container<'c>(&mut self, mut rest: &'c [u8]) -> &'c [u8] {
+    pub(super) fn pass_container<'c>(&mut self, rest: &'c [u8]) -> &'c [u8] {
+        let mut rest = match blocks::pass(rest, &mut self.ignored_depth) {
+            Blocks::Ended(after) => {
+                self.end_value();
+                return after;
+            }
+            Blocks::Open { rest, is_in_text: true, is_escaped } => {
+                self.state = State::InIgnoredText { is_escaped };
+                return rest;
+            }
+            Blocks::Open { rest, .. } => rest,
+        };
         while let Some((&byte, tail)) = search::structure(rest).and_then(|at| rest.get(at..)?.split_first()) {
             rest = tail;
             match byte {
