@@ -50,13 +50,16 @@ impl Incoming {
         Self { chunks, ending }
     }
 
-    /// The next chunk, appended to `buffer`'s emptied space; `None` at the end of a whole body.
+    /// The next chunk, appended to `buffer`'s emptied space; `None` at the end of the chunks.
     pub(super) async fn next(&mut self, buffer: Vec<u8>, idle_timeout_ms: i64) -> Result<Option<Vec<u8>>, BodyError> {
-        let read = within(self.chunks.read(buffer), idle_timeout_ms).await.ok_or(BodyError::Idle)?;
-        match read {
-            (StreamResult::Complete(_), chunk) => Ok(Some(chunk)),
-            (StreamResult::Dropped | StreamResult::Cancelled, chunk) if !chunk.is_empty() => Ok(Some(chunk)),
-            _ => Ok(None),
+        within(self.read(buffer), idle_timeout_ms).await.ok_or(BodyError::Idle)
+    }
+
+    /// The next chunk, however long it takes.
+    pub(super) async fn read(&mut self, buffer: Vec<u8>) -> Option<Vec<u8>> {
+        match self.chunks.read(buffer).await {
+            (StreamResult::Complete(_), chunk) => Some(chunk),
+            (StreamResult::Dropped | StreamResult::Cancelled, chunk) => (!chunk.is_empty()).then_some(chunk),
         }
     }
 }

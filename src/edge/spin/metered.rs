@@ -242,17 +242,27 @@ impl Reading {
 
     /// The next chunk for the caller. While the backend is silent, nothing is written that would tell that the caller has left: it is looked after.
     async fn next_for_caller(&mut self, from: &mut Incoming, to: &mut Outgoing, buffer: Vec<u8>) -> Arrived {
-        let mut next = pin!(from.next(buffer, self.limits.idle_timeout_ms));
+        let mut next = pin!(from.read(buffer));
+        let mut patience_ms = self.limits.idle_timeout_ms;
         loop {
-            if let Some(read) = within(next.as_mut(), CALLER_LOOK_MS).await {
-                return Arrived::Next(read);
+            let pause_ms = patience_ms.min(CALLER_LOOK_MS);
+            if let Some(chunk) = within(next.as_mut(), pause_ms).await {
+                return Arrived::Next(Ok(chunk));
+            }
+            patience_ms -= pause_ms;
+            if patience_ms <= 0 {
+                return Arrived::Next(Err(BodyError::Idle));
             }
             // A write of nothing says whether anyone would read something. A caller that has not read all there is yet is there.
-            let look = within(to.chunks.write(Vec::new()), CALLER_LOOK_MS).await;
-            if matches!(look, Some((StreamResult::Dropped, _))) {
-                let mut left = DrainLeft::of(self.limits.drain);
-                let first = self.drain_one(&mut left, next).await;
-                return Arrived::CallerLeft(left, first);
+            match within(to.chunks.write(Vec::new()), pause_ms).await {
+                Some((StreamResult::Dropped, _)) => {
+                    let mut left = DrainLeft::of(self.limits.drain);
+                    let next = async { within(next, patience_ms).await.ok_or(BodyError::Idle) };
+                    let first = self.drain_one(&mut left, next).await;
+                    return Arrived::CallerLeft(left, first);
+                }
+                Some(_) => {}
+                None => patience_ms -= pause_ms,
             }
         }
     }
