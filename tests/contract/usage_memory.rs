@@ -3,15 +3,19 @@
 use crate::support::Suite;
 use crate::support::buyer::Buyer;
 use crate::support::gateway::{CONFIG, Gateway};
-use crate::support::metered::{EVENTS, JSON, LINES};
+use crate::support::metered::{Charged, EVENTS, JSON, LINES};
 use crate::support::script::{Script, Step};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::json;
+use std::io::Write;
 use std::sync::Arc;
 
 crate::cases! {
     ;
     own:
     fifty_megabytes_need_four_mebibytes_more_than_fifty_kilobytes,
+    fifty_megabytes_that_come_compressed_need_four_mebibytes_more_than_fifty_kilobytes,
 }
 
 const GROWTH_KIB_MAX: u64 = 4 * 1024;
@@ -30,18 +34,19 @@ fn forget_peak(gateway: &Gateway) {
     std::fs::write(format!("/proc/{}/clear_refs", gateway.pid()), "5").unwrap();
 }
 
+const WORD: &str = "[0.0023064255,-0.009327292,1e-7],";
+
 /// A reply of about so many bytes, whose usage is 7 tokens, read and thrown away.
 async fn pass(buyer: &Buyer, content_type: &str, begin: &str, bytes: usize, end: &str) {
-    let word = "[0.0023064255,-0.009327292,1e-7],";
     let script = Script::chunked().header("content-type", content_type).then(Step::Text(begin.into()));
-    let script = script.then(Step::Repeat(word.into(), bytes / word.len())).then(Step::Text(end.into()));
+    let script = script.then(Step::Repeat(WORD.into(), bytes / WORD.len())).then(Step::Text(end.into()));
     let call = buyer.ask(&json!({ "stream": true }), &script);
     let mut exchange = call.open().await.unwrap();
     let mut length = 0;
     while let Some(piece) = exchange.piece().await.unwrap() {
         length += piece.len();
     }
-    assert!(length + word.len() > bytes && length < bytes + 200, "{length}");
+    assert!(length + WORD.len() > bytes && length < bytes + 200, "{length}");
     let charged = buyer.charged_now(&call.request_id()).await;
     assert_eq!((charged.state.as_str(), charged.charge.as_str()), ("settled", "7"), "{content_type} {begin}");
 }
@@ -71,4 +76,32 @@ async fn fifty_megabytes_need_four_mebibytes_more_than_fifty_kilobytes(suite: Ar
         let grown = resident_kib(&gateway, "VmHWM:") - small;
         assert!(grown <= GROWTH_KIB_MAX, "the peak grew by {grown} KiB: {content_type} {begin}");
     }
+}
+
+/// A JSON reply of about so many bytes in gzip, whose usage is 7 tokens.
+async fn pass_compressed(suite: &Suite, buyer: &Buyer, bytes: usize) {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(br#"{"data":["#).unwrap();
+    for _ in 0..bytes / WORD.len() {
+        encoder.write_all(WORD.as_bytes()).unwrap();
+    }
+    encoder.write_all(br#"0],"usage":{"total_tokens":7}}"#).unwrap();
+    let script = Script::chunked().header("content-type", JSON).header("content-encoding", "gzip");
+    let call = buyer.ask(&json!({}), &script.then(suite.backend.keep(encoder.finish().unwrap(), 16_384)));
+    buyer.expect_charge(&call, &Charged::settled("7")).await;
+}
+
+async fn fifty_megabytes_that_come_compressed_need_four_mebibytes_more_than_fifty_kilobytes(suite: Arc<Suite>) {
+    let (gateway, _home) = suite.start(CONFIG).await;
+    let buyer = Buyer::new(&gateway, &suite.backend, "absorbing");
+    buyer.grant("1000").await;
+    for _ in 0..5 {
+        pass_compressed(&suite, &buyer, SMALL).await;
+    }
+    forget_peak(&gateway);
+    pass_compressed(&suite, &buyer, SMALL).await;
+    let small = resident_kib(&gateway, "VmHWM:");
+    pass_compressed(&suite, &buyer, LARGE).await;
+    let grown = resident_kib(&gateway, "VmHWM:") - small;
+    assert!(grown <= GROWTH_KIB_MAX, "the peak grew by {grown} KiB");
 }
