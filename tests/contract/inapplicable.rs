@@ -43,7 +43,13 @@ const WORKERD: &[Inapplicable] = &[
         &["calls::a_chunked_reply_with_trailers_arrives_whole", "usage_replies::headers_pass_and_trailers_do_no_harm"],
     ),
     ("workerd sends no empty Content-Type", &["usage_replies::bytes_that_are_no_json_and_no_event_pass_unchanged"]),
-    ("workerd does not answer Expect: 100-continue", &["calls::a_request_that_expects_100_continue_is_served"]),
+    (
+        "workerd does not answer Expect: 100-continue",
+        &[
+            "calls::a_request_that_expects_100_continue_is_served",
+            "usage_requests::a_caller_that_waits_to_be_asked_for_its_body_is_asked_unless_it_is_refused",
+        ],
+    ),
     ("to Workers a header is text in UTF-8, and other bytes are replaced", &["headers::a_customers_name_is_opaque_bytes"]),
     (
         "Workers decode gzip and br that they read, and encode anew what they send in its place: the bytes are others, and all usage is read",

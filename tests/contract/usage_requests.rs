@@ -25,6 +25,8 @@ crate::cases! {
     a_repeated_call_is_not_charged_again_whatever_it_used,
     the_same_id_at_the_same_time_is_forwarded_once,
     a_refused_call_leaves_its_id_as_new,
+    a_caller_that_waits_to_be_asked_for_its_body_is_asked_unless_it_is_refused,
+    calls_of_one_connection_are_charged_each_its_own,
 }
 
 async fn a_request_reaches_the_backend_unchanged(suite: Arc<Suite>) {
@@ -263,4 +265,50 @@ async fn a_refused_call_leaves_its_id_as_new(suite: Arc<Suite>) {
     buyer.grant("1").await;
     let other = buyer.ask(&json!({ "max_tokens": 1 }), &script).id(&call.request_id());
     buyer.expect_charge(&other, &Charged::settled("1")).await;
+}
+
+async fn a_caller_that_waits_to_be_asked_for_its_body_is_asked_unless_it_is_refused(suite: Arc<Suite>) {
+    let waiting = |call: Call, length: &str| call.header("expect", "100-continue").header("content-length", length);
+    let stranger = suite.stranger("chat").await;
+    let mut refused = waiting(stranger.post(""), "900000").start().await;
+    assert_eq!(refused.reply_head().await.unwrap().status, 403);
+    let buyer = suite.buyer("chat", "1000000").await;
+    let call = waiting(buyer.post("").script(&used(6, 0)), "2");
+    let mut wire = call.start().await;
+    assert_eq!(wire.reply_head().await.unwrap().status, 100);
+    assert_eq!(buyer.balance().await["held"], "0");
+    wire.send(b"{}").await.unwrap();
+    Exchange::read(wire, "POST").await.unwrap().rest().await.unwrap().assert_ok();
+    assert_eq!(buyer.charged_now(&call.request_id()).await, Charged::settled("6"));
+    assert_eq!(buyer.only_received().headers.one("expect"), None);
+}
+
+async fn calls_of_one_connection_are_charged_each_its_own(suite: Arc<Suite>) {
+    let buyer = suite.buyer("chat", "1000000").await;
+    let mut wire = crate::support::call::connect(buyer.gateway.address).await;
+    let mut ids = Vec::new();
+    for index in 1..=20_u64 {
+        let (id, body) = (crate::support::fresh("request"), "x".repeat(usize::try_from(index).unwrap() * 300));
+        let script = match index % 3 {
+            0 => used(index, 0),
+            1 => crate::support::metered::stream().then(crate::support::metered::usage_event(index, 0)),
+            _ => Script::chunked()
+                .header("content-type", JSON)
+                .then(Step::Text(format!(r#"{{"usage":{{"input_tokens":{index}}}}}"#))),
+        };
+        let (customer, length, script) = (&buyer.id, body.len(), script.to_header());
+        let head = format!(
+            "POST /chat/call HTTP/1.1\r\nhost: x\r\nx-customer-id: {customer}\r\nx-request-id: {id}\r\nx-script: {script}\r\ncontent-length: {length}\r\n\r\n"
+        );
+        wire.send(format!("{head}{body}").as_bytes()).await.unwrap();
+        let mut exchange = Exchange::read(wire, "POST").await.unwrap();
+        assert_eq!(exchange.head.headers.one("x-request-id"), Some(id.clone()));
+        while exchange.piece().await.unwrap().is_some() {}
+        wire = exchange.wire;
+        ids.push((id, index));
+    }
+    for (id, index) in ids {
+        assert_eq!(buyer.charged_now(&id).await, Charged::settled(&index.to_string()));
+    }
+    buyer.expect_used("210").await;
 }
