@@ -2,12 +2,12 @@
 
 use crate::support::buyer::{Buyer, units};
 use crate::support::gateway::{CONFIG, Gateway};
+use crate::support::load::Load;
 use crate::support::script::{Script, Step};
 use crate::support::{Suite, eventually};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinSet;
 
 crate::cases! {
@@ -27,27 +27,6 @@ fn short_lease(more: &str) -> String {
     CONFIG.replacen("[gateway]", &format!("[gateway]\nhold_lease = \"1s\"\n{more}"), 1)
 }
 
-/// Callers that call until the gateway is gone; returns the ids of calls whose whole reply arrived.
-fn load(buyer: &Buyer, stop: &Arc<AtomicBool>) -> JoinSet<Vec<String>> {
-    let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
-        let (buyer, stop) = (buyer.clone(), Arc::clone(stop));
-        callers.spawn(async move {
-            let mut served = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                let call = buyer.call();
-                match call.try_send().await {
-                    Ok(reply) if reply.status == 200 && reply.whole => served.push(call.request_id()),
-                    Ok(reply) => assert!(!reply.whole || reply.status >= 500, "{} {}", reply.status, reply.text()),
-                    Err(_) => break,
-                }
-            }
-            served
-        });
-    }
-    callers
-}
-
 async fn killed_under_load_every_forwarded_call_is_charged_once_or_marked_lost(suite: Arc<Suite>) {
     let (mut gateway, home) = suite.start(&short_lease("")).await;
     let mut buyer = Buyer::new(&gateway, &suite.backend, "translate");
@@ -55,12 +34,10 @@ async fn killed_under_load_every_forwarded_call_is_charged_once_or_marked_lost(s
     let mut served = HashSet::new();
     for round in 1..=KILL_ROUNDS {
         let seen = buyer.received().len();
-        let stop = Arc::new(AtomicBool::new(false));
-        let callers = load(&buyer, &stop);
+        let load = Load::start(&buyer, CALLERS, Buyer::call);
         eventually("the load is running", || async { buyer.received().len() >= seen + 150 * round }).await;
         gateway.kill();
-        stop.store(true, Ordering::Relaxed);
-        served.extend(callers.join_all().await.into_iter().flatten());
+        served.extend(load.end().await);
         gateway = home.start().await;
         buyer.gateway = gateway.clone();
         gateway.assert_balanced(&buyer.id).await;

@@ -3,6 +3,7 @@
 use crate::support::buyer::{Buyer, units};
 use crate::support::call::{Call, Exchange};
 use crate::support::gateway::CONFIG;
+use crate::support::load::Load;
 use crate::support::metered::{Charged, stream, text_event, usage_event};
 use crate::support::script::Step;
 use crate::support::stage::Gate;
@@ -10,9 +11,7 @@ use crate::support::{Suite, eventually};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
 
 crate::cases! {
     ;
@@ -28,27 +27,10 @@ const CALLERS: usize = 8;
 /// What a stream of these cases used: 5 + 3 x 4.
 const CHARGE: &str = "17";
 
-/// Callers of streams until the gateway is gone; returns the ids of those whose end arrived.
-fn load(buyer: &Buyer, stop: &Arc<AtomicBool>) -> JoinSet<Vec<String>> {
+/// A whole stream.
+fn streamed(buyer: &Buyer) -> Call {
     let pieces = (0..8).fold(stream(), |script, _| script.then(text_event("some text of it")));
-    let script = pieces.then(usage_event(5, 4));
-    let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
-        let (buyer, stop, script) = (buyer.clone(), Arc::clone(stop), script.clone());
-        callers.spawn(async move {
-            let mut served = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                let call = buyer.ask(&json!({ "max_tokens": 6, "stream": true }), &script);
-                match call.try_send().await {
-                    Ok(reply) if reply.status == 200 && reply.whole => served.push(call.request_id()),
-                    Ok(reply) => assert!(!reply.whole || reply.status >= 500, "{} {}", reply.status, reply.text()),
-                    Err(_) => break,
-                }
-            }
-            served
-        });
-    }
-    callers
+    buyer.ask(&json!({ "max_tokens": 6, "stream": true }), &pieces.then(usage_event(5, 4)))
 }
 
 async fn killed_fifty_times_under_streams_every_call_is_charged_its_usage_or_lost(suite: Arc<Suite>) {
@@ -58,13 +40,11 @@ async fn killed_fifty_times_under_streams_every_call_is_charged_its_usage_or_los
     let mut served = HashSet::new();
     for round in 0..KILLS {
         let seen = buyer.received().len();
-        let stop = Arc::new(AtomicBool::new(false));
-        let callers = load(&buyer, &stop);
+        let load = Load::start(&buyer, CALLERS, streamed);
         // A kill at another moment of the streams' lives each time.
         eventually("streams are live", || async { buyer.received().len() >= seen + 12 + round % 7 * 3 }).await;
         gateway.kill();
-        stop.store(true, Ordering::Relaxed);
-        served.extend(callers.join_all().await.into_iter().flatten());
+        served.extend(load.end().await);
         gateway = home.start().await;
         buyer.gateway = gateway.clone();
         gateway.assert_balanced(&buyer.id).await;

@@ -5,6 +5,7 @@ pub(crate) mod buyer;
 pub(crate) mod call;
 pub(crate) mod gateway;
 pub(crate) mod jwt;
+pub(crate) mod load;
 pub(crate) mod metered;
 pub(crate) mod receiver;
 pub(crate) mod script;
