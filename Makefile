@@ -13,7 +13,7 @@ build: ## All release artefacts: the component and the runner
 test: ## Everything that must hold
 	@scripts/test
 
-bench: ## Calls per second of the metered path beside plain forwarding (BENCH="--rounds 3 --seconds 2")
+bench: ## The metered path beside plain forwarding: calls, large replies, streams, webhooks (BENCH="--rounds 3 --seconds 2")
 	@scripts/bench $(BENCH)
 
 fuzz: ## Random bodies for the readers of JSON and event streams, for minutes (FUZZ_INPUTS=2000000)
