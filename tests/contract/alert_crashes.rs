@@ -1,7 +1,7 @@
 //! The process dies under load, and every crossing is told once and every order credited once (contract sections 3 and 4).
 
 use crate::support::buyer::units;
-use crate::support::gateway::CONFIG;
+use crate::support::gateway::short_lease;
 use crate::support::receiver::{Answer, HOOKS};
 use crate::support::watched::{Watched, event_id, repurchase};
 use crate::support::{Suite, eventually, eventually_within};
@@ -52,13 +52,9 @@ async fn kill_under_load(suite: &Suite, customer: &mut Watched, home: &crate::su
     .await;
 }
 
-fn mortal() -> String {
-    CONFIG.replacen("[gateway]", "[gateway]\nhold_lease = \"1s\"", 1)
-}
-
 async fn killed_under_load_every_crossing_is_told_once(suite: Arc<Suite>) {
     const GRANTED: i64 = 20_000;
-    let (gateway, home) = suite.start(&mortal()).await;
+    let (gateway, home) = suite.start(&short_lease("")).await;
     let mut customer = suite.watched_on(&gateway, "translate");
     customer.grant(&GRANTED.to_string()).await;
     let levels: Vec<i64> = (1..=20).map(|step| GRANTED - 30 * step).collect();
@@ -83,7 +79,7 @@ async fn killed_under_load_every_crossing_is_told_once(suite: Arc<Suite>) {
 }
 
 async fn killed_under_load_every_order_is_credited_once(suite: Arc<Suite>) {
-    let (gateway, home) = suite.start(&mortal()).await;
+    let (gateway, home) = suite.start(&short_lease("")).await;
     let mut customer = suite.watched_on(&gateway, "translate");
     customer.answer_orders([Answer::Package]);
     customer.grant("2000").await;

@@ -1,8 +1,8 @@
 //! The process dies or is told to leave, and the books still balance.
 
 use crate::support::buyer::{Buyer, units};
-use crate::support::gateway::{CONFIG, Gateway};
-use crate::support::load::Load;
+use crate::support::gateway::{CONFIG, Gateway, short_lease};
+use crate::support::load::survive_kills;
 use crate::support::script::{Script, Step};
 use crate::support::{Suite, eventually};
 use serde_json::json;
@@ -23,30 +23,12 @@ crate::cases! {
 const KILL_ROUNDS: usize = 4;
 const CALLERS: usize = 16;
 
-fn short_lease(more: &str) -> String {
-    CONFIG.replacen("[gateway]", &format!("[gateway]\nhold_lease = \"1s\"\n{more}"), 1)
-}
-
 async fn killed_under_load_every_forwarded_call_is_charged_once_or_marked_lost(suite: Arc<Suite>) {
-    let (mut gateway, home) = suite.start(&short_lease("")).await;
+    let (gateway, home) = suite.start(&short_lease("")).await;
     let mut buyer = Buyer::new(&gateway, &suite.backend, "translate");
     buyer.grant("100000").await;
-    let mut served = HashSet::new();
-    for round in 1..=KILL_ROUNDS {
-        let seen = buyer.received().len();
-        let load = Load::start(&buyer, CALLERS, Buyer::call);
-        eventually("the load is running", || async { buyer.received().len() >= seen + 150 * round }).await;
-        gateway.kill();
-        served.extend(load.end().await);
-        gateway = home.start().await;
-        buyer.gateway = gateway.clone();
-        gateway.assert_balanced(&buyer.id).await;
-    }
-    eventually("no hold is left", || async {
-        gateway.tick().await;
-        units(&buyer.balance().await["held"]) == 0
-    })
-    .await;
+    let arrivals = (1..=KILL_ROUNDS).map(|round| 150 * round);
+    let served = survive_kills(&mut buyer, &home, arrivals, CALLERS, Buyer::call).await;
     expect_books_match(&buyer, &served).await;
 }
 

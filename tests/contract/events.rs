@@ -1,6 +1,6 @@
 //! The control API of events and endpoints: what was told, to whom, and telling it again (contract section 5).
 
-use crate::support::gateway::{CONFIG, READ_TOKEN};
+use crate::support::gateway::{CONFIG, READ_TOKEN, short_lease};
 use crate::support::receiver::{Answer, HOOKS, ONLY_LOW, ORDERS};
 use crate::support::script::{Script, Step};
 use crate::support::watched::{Watched, event_id, repurchase};
@@ -155,7 +155,7 @@ async fn events_and_endpoints_need_a_token(suite: Arc<Suite>) {
 }
 
 async fn a_lost_hold_is_told_of_and_crosses_its_threshold(suite: Arc<Suite>) {
-    let (gateway, home) = suite.start(&CONFIG.replacen("[gateway]", "[gateway]\nhold_lease = \"1s\"", 1)).await;
+    let (gateway, home) = suite.start(&short_lease("")).await;
     let mut customer = suite.watched_on(&gateway, "translate");
     customer.grant("5").await;
     customer.alerts(json!([{ "remaining": "4" }])).await;

@@ -1,7 +1,7 @@
 //! Long calls and holds whose process has died.
 
 use crate::support::buyer::{Buyer, units};
-use crate::support::gateway::CONFIG;
+use crate::support::gateway::short_lease;
 use crate::support::script::{Script, Step};
 use crate::support::{Suite, eventually};
 use serde_json::json;
@@ -16,12 +16,8 @@ crate::cases! {
     a_lost_hold_is_released_where_the_config_says_so,
 }
 
-fn config(gateway_keys: &str) -> String {
-    CONFIG.replacen("[gateway]", &format!("[gateway]\nhold_lease = \"1s\"\n{gateway_keys}"), 1)
-}
-
 async fn a_call_ten_times_longer_than_its_lease_is_alive_and_charged_once(suite: Arc<Suite>) {
-    let (gateway, _home) = suite.start(&config("")).await;
+    let (gateway, _home) = suite.start(&short_lease("")).await;
     let buyer = Buyer::new(&gateway, &suite.backend, "translate");
     buyer.grant("5").await;
     let gate = suite.backend.gate();
@@ -50,7 +46,7 @@ async fn a_call_ten_times_longer_than_its_lease_is_alive_and_charged_once(suite:
 
 /// Kills a gateway during a call, starts it again, and returns the call once its hold was found lost.
 async fn lose_a_hold(suite: &Suite, keys: &str, state: &str) -> (Buyer, serde_json::Value) {
-    let (gateway, home) = suite.start(&config(keys)).await;
+    let (gateway, home) = suite.start(&short_lease(keys)).await;
     let buyer = Buyer::new(&gateway, &suite.backend, "translate");
     buyer.grant("5").await;
     let call = buyer.call().script(&Script::chunked().then(Step::Text("a".into())).then(Step::Hang));

@@ -3,7 +3,7 @@
 //! Each case kills a gateway five times at one step, with another customer each time, and checks all of them at the end: what one
 //! crash left behind is resolved while the next ones happen.
 
-use crate::support::gateway::{CONFIG, Gateway};
+use crate::support::gateway::{Gateway, short_lease};
 use crate::support::receiver::{Answer, package_of};
 use crate::support::script::{Script, Step};
 use crate::support::watched::{Watched, repurchase};
@@ -38,8 +38,7 @@ struct Mortal {
 
 impl Mortal {
     async fn new(suite: &Arc<Suite>) -> Self {
-        let config = CONFIG.replacen("[gateway]", "[gateway]\nhold_lease = \"1s\"", 1);
-        let (gateway, home) = suite.start(&config).await;
+        let (gateway, home) = suite.start(&short_lease("")).await;
         Self { suite: Arc::clone(suite), home, gateway, customers: Vec::new() }
     }
 

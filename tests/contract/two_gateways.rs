@@ -1,7 +1,7 @@
 //! Two gateways on one ledger: what is told is told once, and what is ordered is ordered once (contract section 4).
 
 use crate::support::buyer::units;
-use crate::support::gateway::CONFIG;
+use crate::support::gateway::short_lease;
 use crate::support::receiver::{Answer, HOOKS};
 use crate::support::watched::{Watched, event_id, repurchase};
 use crate::support::{Suite, eventually};
@@ -19,7 +19,7 @@ crate::cases! {
 
 /// A customer of two gateways that share their state, and whose holds are lost soon.
 async fn pair(suite: &Suite) -> (Watched, Watched, crate::support::gateway::Home) {
-    let (first, home) = suite.start(&CONFIG.replacen("[gateway]", "[gateway]\nhold_lease = \"1s\"", 1)).await;
+    let (first, home) = suite.start(&short_lease("")).await;
     let second = home.start().await;
     let one = suite.watched_on(&first, "translate");
     let mut other = one.clone();

@@ -2,8 +2,8 @@
 
 use crate::support::buyer::{Buyer, units};
 use crate::support::call::{Call, Exchange};
-use crate::support::gateway::CONFIG;
-use crate::support::load::Load;
+use crate::support::gateway::{CONFIG, short_lease};
+use crate::support::load::survive_kills;
 use crate::support::metered::{Charged, stream, text_event, usage_event};
 use crate::support::script::Step;
 use crate::support::stage::Gate;
@@ -34,26 +34,12 @@ fn streamed(buyer: &Buyer) -> Call {
 }
 
 async fn killed_fifty_times_under_streams_every_call_is_charged_its_usage_or_lost(suite: Arc<Suite>) {
-    let (mut gateway, home) = suite.start(&short_lease("")).await;
+    let (gateway, home) = suite.start(&short_lease("")).await;
     let mut buyer = Buyer::new(&gateway, &suite.backend, "chat");
     buyer.grant("100000000").await;
-    let mut served = HashSet::new();
-    for round in 0..KILLS {
-        let seen = buyer.received().len();
-        let load = Load::start(&buyer, CALLERS, streamed);
-        // A kill at another moment of the streams' lives each time.
-        eventually("streams are live", || async { buyer.received().len() >= seen + 12 + round % 7 * 3 }).await;
-        gateway.kill();
-        served.extend(load.end().await);
-        gateway = home.start().await;
-        buyer.gateway = gateway.clone();
-        gateway.assert_balanced(&buyer.id).await;
-    }
-    eventually("no hold is left", || async {
-        gateway.tick().await;
-        units(&buyer.balance().await["held"]) == 0
-    })
-    .await;
+    // A kill at another moment of the streams' lives each time.
+    let arrivals = (0..KILLS).map(|round| 12 + round % 7 * 3);
+    let served = survive_kills(&mut buyer, &home, arrivals, CALLERS, streamed).await;
     expect_books_match(&buyer, &served).await;
 }
 
@@ -88,10 +74,6 @@ fn signal(pid: u32, name: &str) {
 }
 
 /// A config whose holds are lost soon.
-fn short_lease(more: &str) -> String {
-    CONFIG.replacen("[gateway]", &format!("[gateway]\nhold_lease = \"1s\"\n{more}"), 1)
-}
-
 const BEGUN: &str = "data: {\"text\":\"a\"}\n\n";
 
 /// A stream that waits in its middle, of which the caller has the beginning.

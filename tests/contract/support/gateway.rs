@@ -15,6 +15,11 @@ use tempfile::TempDir;
 
 /// The suite's config; its comments say how to run it against a gateway that is already running.
 pub(crate) const CONFIG: &str = include_str!("../tollgate.toml");
+/// The suite's config with holds that are lost soon, and with `more` keys of `[gateway]`.
+pub(crate) fn short_lease(more: &str) -> String {
+    CONFIG.replacen("[gateway]", &format!("[gateway]\nhold_lease = \"1s\"\n{more}"), 1)
+}
+
 /// The backend's address in the suite's config, replaced by the real one.
 const BACKEND_IN_CONFIG: &str = "127.0.0.1:9000";
 /// The receiver's, likewise.
