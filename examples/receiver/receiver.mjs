@@ -25,9 +25,9 @@ async function receive(id, { type, data }) {
 
 /** Buys what is ordered, once for each repurchase_id however often it is asked: the package is named after it. */
 async function order({ data }) {
-  // Here goes the purchase. One that takes longer answers { status: "pending" } and tells the outcome later, by
+  // Here goes the purchase. One that takes longer answers { status: "pending", repurchase_id } and tells the outcome later, by
   // POST /_tollgate/v1/repurchases/{repurchase_id}/outcome or by a package that names the repurchase_id.
-  return { status: "succeeded", package: { package_id: data.repurchase_id, quantity: data.quantity } };
+  return { status: "succeeded", repurchase_id: data.repurchase_id, package: { package_id: data.repurchase_id, quantity: data.quantity } };
 }
 
 http

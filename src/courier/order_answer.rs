@@ -30,6 +30,9 @@ pub(super) enum Answer {
 #[derive(Deserialize)]
 struct Body {
     status: String,
+    /// The order that is answered, where the hook says it: what came over a connection that others use too is then taken for no other's.
+    #[serde(default)]
+    repurchase_id: Option<String>,
     #[serde(default)]
     package: Option<Object<BoughtPackage>>,
     #[serde(default)]
@@ -128,7 +131,10 @@ fn read_body(
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err("the answer is no JSON object".to_owned());
     }
-    let Body { status, package, reason } = serde_json::from_slice(body).map_err(unreadable)?;
+    let Body { status, repurchase_id: answered, package, reason } = serde_json::from_slice(body).map_err(unreadable)?;
+    if answered.is_some_and(|id| id != repurchase_id.as_str()) {
+        return Err("repurchase_id: it is another order's answer".to_owned());
+    }
     match (status.as_str(), package) {
         ("pending", None) => Ok((Conclusion::Pending, None)),
         ("succeeded", None) => Ok((Conclusion::Succeeded, None)),
@@ -250,6 +256,20 @@ mod tests {
         ] {
             let error = package(members).map(|grant| format!("{grant:?}")).expect_err(members);
             assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_names_another_order_is_none() {
+        for body in [
+            r#"{"status":"succeeded","repurchase_id":"rep_2"}"#,
+            r#"{"status":"failed","reason":"spec_delisted","repurchase_id":""}"#,
+            r#"{"status":"pending","repurchase_id":7}"#,
+        ] {
+            assert!(matches!(answer(200, Some(body)), Answer::None(_)), "{body}");
+        }
+        for body in [r#"{"status":"pending","repurchase_id":"rep_1"}"#, r#"{"status":"pending","repurchase_id":null}"#] {
+            assert_eq!(answer(200, Some(body)), Answer::Concluded(Conclusion::Pending, None), "{body}");
         }
     }
 

@@ -128,7 +128,8 @@ async fn the_receiver_answers_in_the_planned_order(suite: Arc<Suite>) {
     assert!(post().try_send().await.is_err());
     for _ in 0..2 {
         let package = json!({ "package_id": "package-rep_1", "quantity": "7" });
-        assert_eq!(post().send().await.json(), json!({ "status": "succeeded", "package": package }));
+        let answer = json!({ "status": "succeeded", "repurchase_id": "rep_1", "package": package });
+        assert_eq!(post().send().await.json(), answer);
     }
     let arrived = suite.receiver.of(ORDERS, &customer);
     assert_eq!(arrived.iter().map(|one| one.answered).collect::<Vec<_>>(), [true, true, false, true, true]);

@@ -1,11 +1,12 @@
 //! What the hook of orders may do: answer late, twice, not at all or nonsense, and there is one order still (contract section 4).
 
-use crate::repurchases::{customer_with, expect_granted, granted};
-use crate::support::Suite;
+use crate::repurchases::{customer_on, customer_with, expect_granted, granted};
 use crate::support::buyer::quantity;
+use crate::support::gateway::CONFIG;
 use crate::support::receiver::{Answer, package_of};
 use crate::support::script::{Script, Step};
 use crate::support::watched::repurchase;
+use crate::support::{Suite, fresh};
 use serde_json::json;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -13,12 +14,15 @@ use tokio::task::JoinSet;
 crate::cases! {
     a_package_before_the_answer_is_credited_once,
     a_late_answer_counts_once,
-    an_answer_that_comes_twice_credits_once,
     a_hook_that_fails_for_a_while_gets_the_same_order_again,
     a_connection_that_breaks_is_tried_again_under_the_same_id,
     an_order_that_hangs_holds_up_no_other_customer,
     the_size_of_an_order_is_decided_once,
     an_answer_that_nobody_understands_is_asked_for_again,
+    an_answer_to_another_order_is_asked_for_again;
+    own:
+    an_answer_that_comes_twice_credits_once,
+    what_a_hook_says_unasked_is_no_other_orders_answer,
 }
 
 async fn a_package_before_the_answer_is_credited_once(suite: Arc<Suite>) {
@@ -45,12 +49,17 @@ async fn a_late_answer_counts_once(suite: Arc<Suite>) {
     expect_granted(&customer, "20").await;
 }
 
+/// Two replies to one request: the second belongs to nothing, and is on the way when the connection is used again. A gateway of its own bears it.
+fn twice(answer: &str, stray: &str) -> Answer {
+    let second = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{stray}", stray.len());
+    Answer::Script(Script::declaring(answer.len() as u64).then(Step::Text(answer.to_owned())).then(Step::Raw(second)))
+}
+
+const PENDING: &str = r#"{"status":"pending"}"#;
+
 async fn an_answer_that_comes_twice_credits_once(suite: Arc<Suite>) {
-    // Two replies to one request: the second belongs to nothing.
-    let body = json!({ "status": "pending" }).to_string();
-    let second = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    let twice = Script::declaring(body.len() as u64).then(Step::Text(body.clone())).then(Step::Raw(second));
-    let customer = customer_with(&suite, repurchase("8", "10"), [Answer::Script(twice)]).await;
+    let (gateway, _home) = suite.start(CONFIG).await;
+    let customer = customer_on(&suite, &gateway, repurchase("8", "10"), [twice(PENDING, PENDING)]).await;
     customer.charge(2, "2").await;
     let id = customer.expect_orders(1).await;
     let order = customer.order_in_state(&id, "pending").await;
@@ -67,6 +76,28 @@ async fn an_answer_that_comes_twice_credits_once(suite: Arc<Suite>) {
     expect_granted(&customer, "20").await;
     customer.expect_events("repurchase.succeeded", 1).await;
     customer.expect_events("package.granted", 2).await;
+}
+
+async fn what_a_hook_says_unasked_is_no_other_orders_answer(suite: Arc<Suite>) {
+    let (gateway, _home) = suite.start(CONFIG).await;
+    let package = json!({ "package_id": fresh("stray"), "quantity": "777" });
+    let stray = json!({ "status": "succeeded", "repurchase_id": fresh("order"), "package": package }).to_string();
+    let first = customer_on(&suite, &gateway, repurchase("8", "10"), [twice(PENDING, &stray)]).await;
+    let next = customer_on(&suite, &gateway, repurchase("8", "10"), [Answer::Package]).await;
+    first.charge(2, "2").await;
+    let id = first.expect_orders(1).await;
+    first.order_in_state(&id, "pending").await;
+    next.charge(2, "2").await;
+    expect_granted(&next, "20").await;
+    next.expect_orders(1).await;
+}
+
+async fn an_answer_to_another_order_is_asked_for_again(suite: Arc<Suite>) {
+    let others = Answer::json(&json!({ "status": "failed", "reason": "spec_delisted", "repurchase_id": fresh("order") }));
+    let customer = customer_with(&suite, repurchase("8", "10"), [others, Answer::Package]).await;
+    customer.charge(2, "2").await;
+    expect_granted(&customer, "20").await;
+    assert_eq!(customer.order_posts().len(), 2);
 }
 
 async fn a_hook_that_fails_for_a_while_gets_the_same_order_again(suite: Arc<Suite>) {

@@ -1,6 +1,7 @@
 //! Orders of the next package: when they are posted, how they end, and what they credit (contract section 4).
 
 use crate::support::buyer::{quantity, units};
+use crate::support::gateway::Gateway;
 use crate::support::receiver::{Answer, package_of};
 use crate::support::watched::{Watched, event_id, purchase, repurchase};
 use crate::support::{Suite, fresh};
@@ -28,7 +29,17 @@ crate::cases! {
 
 /// A customer with 10 units whose next package of 10 is ordered at 8.
 pub(crate) async fn customer_with(suite: &Suite, rule: Value, answers: impl IntoIterator<Item = Answer>) -> Watched {
-    let customer = suite.watched("translate").await;
+    customer_on(suite, &suite.gateway().await, rule, answers).await
+}
+
+/// The same on a gateway.
+pub(crate) async fn customer_on(
+    suite: &Suite,
+    gateway: &Gateway,
+    rule: Value,
+    answers: impl IntoIterator<Item = Answer>,
+) -> Watched {
+    let customer = suite.watched_on(gateway, "translate");
     customer.answer_orders(answers);
     customer.grant("10").await;
     customer.repurchase(rule).await;

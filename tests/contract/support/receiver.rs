@@ -187,7 +187,10 @@ impl Receiver {
             Some(answers) => answers.front().cloned(),
             None => None,
         };
-        let package = || json_script(&json!({ "status": "succeeded", "package": package_of(&body["data"]) }));
+        let package = || {
+            let order = &body["data"];
+            json_script(&json!({ "status": "succeeded", "repurchase_id": order["repurchase_id"], "package": package_of(order) }))
+        };
         match answer {
             Some(Answer::Script(script)) => script,
             Some(Answer::Package) => package(),
