@@ -6,20 +6,8 @@ type Inapplicable = (&'static str, &'static [&'static str]);
 /// On workerd. Its own HTTP server stands between the caller and the Worker; on Cloudflare it is Cloudflare's.
 const WORKERD: &[Inapplicable] = &[
     (
-        "workerd ends a chunked body as whole whatever becomes of its source; one with a length is cut",
-        &[
-            "streams::a_reply_reset_by_the_backend_is_cut_for_the_caller",
-            "streams::a_reply_cut_by_the_backend_is_cut_for_the_caller",
-            "streams::a_backend_that_falls_silent_is_cut_for_the_caller",
-            "usage_asking::an_event_that_never_ends_passes",
-            "usage_coded::a_compressed_reply_that_breaks_off_is_charged_what_was_seen",
-            "usage_endings::a_caller_that_stops_reading_has_left",
-            "usage_endings::a_json_reply_that_the_backend_cuts_is_charged_what_was_seen",
-            "usage_endings::a_product_of_the_requests_size_is_charged_it_even_where_the_reply_breaks_off",
-            "usage_endings::a_stream_that_falls_silent_is_charged_what_was_seen",
-            "usage_endings::a_stream_that_the_backend_cuts_is_charged_what_was_seen",
-            "usage_endings::a_stream_that_the_backend_resets_is_charged_what_was_seen",
-        ],
+        "workerd tells of a caller who has left at the second write after it: a silent backend gives none",
+        &["usage_endings::a_caller_that_leaves_a_silent_backend_is_noticed"],
     ),
     (
         "workerd resolves dot segments before the Worker sees the path",

@@ -97,7 +97,7 @@ async fn a_compressed_reply_that_breaks_off_is_charged_what_was_seen(suite: Arc<
     for (length, charged) in [(5, Charged::released()), (coded.len() - 9, Charged::settled("23"))] {
         let script = Script::chunked().header("content-type", EVENTS).header("content-encoding", "gzip");
         let call = buyer.ask(&json!({}), &script.then(first(length)).then(crate::support::script::Step::Cut));
-        assert!(!call.send().await.whole);
+        call.send().await.assert_cut();
         assert_eq!(buyer.charged(&call).await, charged);
     }
 }

@@ -40,7 +40,7 @@ fn text(text: &str) -> Step {
 async fn expect_cut(buyer: &Buyer, script: &Script, charged: &Charged) {
     let call = buyer.ask(&json!({}), script);
     if let Ok(reply) = call.try_send().await {
-        assert!(!reply.whole, "a broken reply was ended as if it were whole: {}", reply.text());
+        reply.assert_cut();
     }
     assert_eq!(buyer.charged(&call).await, *charged);
 }
@@ -73,7 +73,9 @@ async fn a_stream_that_the_backend_resets_is_charged_what_was_seen(suite: Arc<Su
         // A reset may overtake what was sent before it; whatever was seen, it is no hold and nothing is left.
         let call = buyer.ask(&json!({}), &script);
         if let Ok(reply) = call.try_send().await {
-            assert!(!reply.whole || reply.status == 502, "{} {}", reply.status, reply.text());
+            if reply.status != 502 {
+                reply.assert_cut();
+            }
         }
         let charged = buyer.charged(&call).await;
         assert!(["0", "7", "5000"].contains(&charged.charge.as_str()) && !charged.usage_missing, "{charged:?}");
@@ -84,7 +86,7 @@ async fn a_stream_that_the_backend_resets_is_charged_what_was_seen(suite: Arc<Su
     let mut exchange = call.open().await.unwrap();
     exchange.expect_text("data: {\"usage\":{\"total_tokens\":7}}\n\ndata: {\"text\":\"a\"}\n\n").await;
     gate.open();
-    assert!(!exchange.rest().await.unwrap().whole);
+    exchange.rest().await.unwrap().assert_cut();
     assert_eq!(buyer.charged(&call).await, Charged::settled("7"));
     buyer.expect_balanced().await;
 }
@@ -127,7 +129,7 @@ async fn a_product_of_the_requests_size_is_charged_it_even_where_the_reply_break
     let buyer = suite.buyer("characters", "1000000").await;
     let script = Script::chunked().header("content-type", "audio/wav").then(Step::Fill(1000)).then(Step::Cut);
     let call = buyer.ask(&json!({ "input": "twelve chars" }), &script);
-    assert!(!call.send().await.whole);
+    call.send().await.assert_cut();
     assert_eq!(buyer.charged(&call).await, Charged::settled("12"));
 }
 
@@ -298,7 +300,7 @@ async fn a_caller_that_stops_reading_has_left(suite: Arc<Suite>) {
     let exchange = call.open().await.unwrap();
     assert_eq!(buyer.charged(&call).await, Charged::settled("100"), "the hold, since the end was not reached");
     if let Ok(reply) = exchange.rest().await {
-        assert!(!reply.whole);
+        reply.assert_cut();
     }
 }
 

@@ -22,6 +22,9 @@ const SETTLE_PATIENCE_MS: i64 = 5000;
 /// Between two tries.
 const RETRY_MS: i64 = 50;
 
+/// For how long a settle that was not durable in time is tried on: a Worker may outlive its caller by 30 s.
+const LATE_PATIENCE_MS: i64 = 24_000;
+
 thread_local! {
     /// How long the last settle of this isolate took: the next one takes it along to the counters.
     static SETTLE_US: Cell<Option<u64>> = const { Cell::new(None) };
@@ -156,7 +159,8 @@ impl Hold {
             hold_us: self.hold_us,
             settle_us: SETTLE_US.take(),
         };
-        let told = ask_patiently(&self.gateway, self.message(step), SETTLE_PATIENCE_MS).await;
+        let message = self.message(step);
+        let told = ask_patiently(&self.gateway, message.clone(), SETTLE_PATIENCE_MS).await;
         SETTLE_US.set(Some(elapsed_us(started_ms)));
         match told {
             Ok(told) if refusal(&told.verdict).is_none() => true,
@@ -166,8 +170,18 @@ impl Hold {
             }
             Err(error) => {
                 log::line(&format!("a settle is not durable in time: {}", error.0));
+                self.settle_late(message);
                 false
             }
         }
+    }
+    /// Goes on while a Worker may: what was used is charged all the same, once that can be written. After that the hold's lease decides.
+    fn settle_late(&self, message: CallMessage) {
+        let gateway = Rc::clone(&self.gateway);
+        self.gateway.context.wait_until(async move {
+            if let Err(error) = ask_patiently(&gateway, message, LATE_PATIENCE_MS).await {
+                log::line(&format!("a settle is left to its lease: {}", error.0));
+            }
+        });
     }
 }

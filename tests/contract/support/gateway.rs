@@ -79,6 +79,20 @@ impl Home {
         self.dir.path().join("state")
     }
 
+    /// The databases that hold customers' ledgers: one for all, or on workerd one for each customer's object.
+    pub(crate) fn ledgers(&self) -> Vec<PathBuf> {
+        if !is_workerd() {
+            return vec![self.state_path().join("sqlite_db.db")];
+        }
+        let objects = std::fs::read_dir(self.state_path().join("objects/tollgate-account")).unwrap();
+        let paths = objects.map(|entry| entry.unwrap().path());
+        let is_object = |path: &PathBuf| {
+            path.extension().is_some_and(|extension| extension == "sqlite")
+                && path.file_stem().is_some_and(|stem| stem != "metadata")
+        };
+        paths.filter(is_object).collect()
+    }
+
     fn command(&self) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let variable = |name: &str, value: &str| ["--variable".to_owned(), format!("{name}={value}")];
@@ -134,7 +148,7 @@ pub(crate) fn runner() -> PathBuf {
 }
 
 /// Whether the suite starts workerd, by a launcher that takes the runner's flags.
-fn is_workerd() -> bool {
+pub(crate) fn is_workerd() -> bool {
     std::env::var_os("TOLLGATE_EDGE").is_some_and(|edge| edge == "workerd")
 }
 
