@@ -13,6 +13,7 @@ pub mod meter;
 mod object;
 pub mod problem;
 pub mod quantity;
+pub mod relay;
 pub mod secret;
 pub mod store;
 mod timestamp;

@@ -10,11 +10,13 @@ mod headers;
 mod identify;
 mod outcome;
 mod refusal;
+mod reply;
 
 pub use headers::{backend_headers, reply_headers};
 pub use identify::{Head, Identified, Refused, has_dot_segment, identify};
-pub use outcome::{Metering, Outcome, call_outcome, least_hold, usage_outcome};
+pub use outcome::{Metering, Outcome, least_hold};
 pub use refusal::{RateLimit, refusal_problem};
+pub use reply::{ReplyShape, Tally, Way, header_text};
 
 /// Headers as an edge carries them: lower-case names, values as bytes, in order.
 pub type Headers = Vec<(String, Vec<u8>)>;

@@ -1,6 +1,6 @@
 //! What a call reserves, and what it costs once its reply is known (contract section 3).
 
-use crate::config::{ChargeWhen, Meter};
+use crate::config::{ChargeWhen, LostHold, Meter};
 use crate::ledger::Admission;
 use crate::meter::{self, RequestReading, Usage, UsageMeter};
 use crate::quantity::Quantity;
@@ -82,6 +82,15 @@ impl Outcome {
         matches!(self, Self::Charged { is_usage_missing: true, .. })
     }
 
+    /// Whether a crash right now would leave what is charged: a per-call product charges its hold, which is charged as it is even if it is lost.
+    pub(super) fn is_durable_with_hold(self, lost_hold: LostHold) -> bool {
+        match self {
+            Self::Replayed => true,
+            Self::Charged { .. } => lost_hold == LostHold::Charge,
+            Self::Released => false,
+        }
+    }
+
     /// The outcome's name in metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -94,8 +103,7 @@ impl Outcome {
 }
 
 /// How a call of a per-call product ends whose backend answered with this status.
-#[must_use]
-pub fn call_outcome(charge_when: ChargeWhen, admission: &Admission, status: u16) -> Outcome {
+pub(super) fn call_outcome(charge_when: ChargeWhen, admission: &Admission, status: u16) -> Outcome {
     match (admission, charge_when) {
         (Admission::Replay, _) => Outcome::Replayed,
         (Admission::Held { .. }, ChargeWhen::Succeeded) if !(200..300).contains(&status) => Outcome::Released,
@@ -104,8 +112,7 @@ pub fn call_outcome(charge_when: ChargeWhen, admission: &Admission, status: u16)
 }
 
 /// How a call of a usage-metered product ends whose reply has ended.
-#[must_use]
-pub fn usage_outcome(admission: &Admission, status: u16, ending: meter::Ending, usage: Usage) -> Outcome {
+pub(super) fn usage_outcome(admission: &Admission, status: u16, ending: meter::Ending, usage: Usage) -> Outcome {
     match admission {
         Admission::Replay => Outcome::Replayed,
         Admission::Held { hold, .. } => {

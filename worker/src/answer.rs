@@ -1,44 +1,29 @@
-//! The reply of a per-call product on its way to the caller.
+//! The reply on its way to the caller, and the settle that its end waits for (contract section 2).
 
+use std::convert::Infallible;
 use std::rc::Rc;
 
-use tollgate::config::{ChargeWhen, LostHold};
-use tollgate::gateway::{Head, Headers, Identified, Outcome, RateLimit, call_outcome, reply_headers};
+use tollgate::gateway::{Head, Headers, Identified, Metering, Outcome, RateLimit, ReplyShape, Way, header_text, reply_headers};
+use tollgate::meter::Ending;
+use tollgate::relay::{Limits, Passed, ReplyRelay};
 
-use crate::body::{Incoming, Outgoing, download};
+use crate::body::{Incoming, Outgoing};
 use crate::call::{Gateway, stop};
+use crate::clock::Clock;
 use crate::log;
 use crate::settle::Hold;
 use crate::wire::{self, Body};
 
-/// Up to this length a declared reply is over almost with its headers.
-const SHORT_REPLY_BYTES_MAX: u64 = 64 * 1024;
-
-/// What a reply's head says of its body.
-#[derive(Clone, Copy)]
-pub(crate) struct Shape {
-    pub(crate) has_body: bool,
-    pub(crate) length: Option<u64>,
-}
-
-impl Shape {
-    pub(crate) fn of(head: &Head, status: u16, headers: &Headers) -> Self {
-        let length = header_text(headers, "content-length").and_then(|text| text.parse().ok());
-        Self { has_body: head.method != "HEAD" && !matches!(status, 204 | 205 | 304) && length != Some(0), length }
-    }
-
-    pub(crate) fn is_declared_short(self) -> bool {
-        self.length.is_some_and(|length| length <= SHORT_REPLY_BYTES_MAX)
-    }
-}
-
-pub(crate) fn header_text<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
-    let (_, value) = headers.iter().find(|(other, _)| other == name)?;
-    std::str::from_utf8(value).ok()
+/// A reply with a body that is looked at, and the call that it ends.
+struct Answering {
+    relay: ReplyRelay,
+    hold: Hold,
+    status: u16,
+    idle_timeout_ms: i64,
 }
 
 /// The reply's headers, without those of its connection.
-pub(crate) fn read_headers(reply: &web_sys::Response) -> Headers {
+fn read_headers(reply: &web_sys::Response) -> Headers {
     let mut headers = wire::read_headers(&reply.headers());
     let nominated = wire::nominated(&headers);
     headers.retain(|(name, _)| !nominated.contains(name));
@@ -46,61 +31,117 @@ pub(crate) fn read_headers(reply: &web_sys::Response) -> Headers {
 }
 
 /// Whether the runtime decodes a body that is read here, and encodes what is sent in its place.
-pub(crate) fn is_recoded(headers: &Headers) -> bool {
+fn is_recoded(headers: &Headers) -> bool {
     header_text(headers, "content-encoding")
         .is_some_and(|coding| matches!(coding.trim().to_ascii_lowercase().as_str(), "gzip" | "br"))
 }
 
-/// The backend's reply for the caller. A short one, whose charge is durable with its hold, is handed through untouched and settled soon after; of every
-/// other one the end is seen here, and waits until the charge is durable.
+/// The backend's reply for the caller. However it fares on the way, the backend has answered and is paid.
 pub(crate) async fn answer(
     gateway: &Rc<Gateway>,
     head: &Head,
     identified: &Identified<'_>,
     (hold, rate_limit): (Hold, Option<RateLimit>),
-    charge_when: ChargeWhen,
+    metering: Metering<'_>,
     reply: &web_sys::Response,
 ) -> web_sys::Response {
     let status = reply.status();
-    let outcome = call_outcome(charge_when, hold.admission(), status);
-    let from_backend = read_headers(reply);
-    let shape = Shape::of(head, status, &from_backend);
-    // The runtime decodes what passes through here, so that nothing of it would reach the caller as it was sent.
+    let mut from_backend = read_headers(reply);
+    let shape = ReplyShape::of(head, status, &from_backend);
+    // The backend was asked for a body as the meter reads it. Of one that compresses all the same, the runtime decodes what it can.
     let is_recoded = is_recoded(&from_backend);
-    let headers = reply_headers(from_backend, identified, Some(outcome), rate_limit);
-    let is_durable_already = match outcome {
-        Outcome::Replayed => true,
-        Outcome::Charged { .. } => gateway.settings.config.gateway.lost_hold == LostHold::Charge,
-        Outcome::Released => false,
-    };
-    let stream = match reply.body().filter(|_| shape.has_body) {
-        Some(stream) if !(is_recoded || shape.is_declared_short() && is_durable_already) => stream,
-        untouched => {
-            if is_durable_already {
+    let encoding = header_text(&from_backend, "content-encoding").filter(|_| !is_recoded);
+    let tally = metering.tally(hold.admission(), status, header_text(&from_backend, "content-type"), encoding);
+    let lost_hold = gateway.settings.config.gateway.lost_hold;
+    let way = tally.way(hold.admission(), status, shape, lost_hold, is_recoded);
+    let (known, is_durable) = (tally.known(hold.admission()), tally.is_durable_with_hold(lost_hold));
+    // A body that is not passed on as it came is of another length.
+    let is_changed = !matches!(way, Way::Untouched(_)) && (tally.is_gated() || is_recoded);
+    if is_changed && shape.has_body {
+        from_backend.retain(|(name, _)| name != "content-length");
+    }
+    let (length, idle_timeout_ms) = (shape.length.filter(|_| !is_changed), identified.product.idle_timeout_ms);
+    let relay = ReplyRelay::new(tally, Limits { length, idle_timeout_ms, drain: identified.product.drain });
+    let headers = |outcome| reply_headers(from_backend, identified, outcome, rate_limit);
+    let failed = || stop(identified, wire::internal().into());
+    let body = reply.body().filter(|_| shape.has_body);
+    let answering = Answering { relay, hold, status, idle_timeout_ms };
+    match (way, body) {
+        (Way::Untouched(outcome), body) => {
+            if is_durable {
                 gateway.context.wait_until(async move {
-                    hold.settle(outcome, status).await;
+                    answering.hold.settle(outcome, status).await;
                 });
-            } else if !hold.settle(outcome, status).await {
-                return stop(identified, wire::internal().into());
+            } else if !answering.hold.settle(outcome, status).await {
+                return failed();
             }
-            return wire::reply(status, &headers, &untouched.map_or(Body::None, Body::Stream));
+            wire::reply(status, &headers(Some(outcome)), &body.map_or(Body::None, Body::Stream))
         }
-    };
-    match Outgoing::new(shape.length) {
+        (Way::OnceRead | Way::AsItArrives, None) => match answering.end(Ending::Complete).await {
+            (outcome, true) => wire::reply(status, &headers(Some(outcome)), &Body::None),
+            (_, false) => failed(),
+        },
+        (Way::OnceRead, Some(stream)) => match answering.read_whole(Incoming::of(&stream)).await {
+            Some((outcome, passed)) => send(gateway, (status, length, idle_timeout_ms), &headers(Some(outcome)), passed),
+            None => failed(),
+        },
+        (Way::AsItArrives, Some(stream)) => match Outgoing::new(length) {
+            Ok((to, readable)) => {
+                gateway.context.wait_until(answering.pass(Incoming::of(&stream), to));
+                wire::reply(status, &headers(known), &Body::Stream(readable))
+            }
+            Err(error) => {
+                log::line(&format!("a reply cannot be streamed: {}", log::describe(&error)));
+                answering.drain(Incoming::of(&stream)).await;
+                failed()
+            }
+        },
+    }
+}
+
+/// A reply that was read and settled first.
+fn send(
+    gateway: &Rc<Gateway>,
+    (status, length, idle_timeout_ms): (u16, Option<u64>, i64),
+    headers: &Headers,
+    passed: Passed<Infallible>,
+) -> web_sys::Response {
+    match Outgoing::new(length) {
         Ok((to, readable)) => {
-            let (from, idle_timeout_ms) = (Incoming::of(&stream), identified.product.idle_timeout_ms);
-            gateway.context.wait_until(async move {
-                let (moved, to) = hold.kept_during(download(from, to, shape.length, idle_timeout_ms)).await;
-                let is_settled = hold.settle(outcome, status).await;
-                moved.finish(to, is_settled, idle_timeout_ms).await;
-            });
-            wire::reply(status, &headers, &Body::Stream(readable))
+            gateway.context.wait_until(passed.finish::<Clock>(to, true, idle_timeout_ms));
+            wire::reply(status, headers, &Body::Stream(readable))
         }
         Err(error) => {
-            log::line(&format!("a reply cannot be streamed: {}", log::describe(&error)));
-            // The backend has answered and is paid, even if its answer cannot be passed on.
-            hold.settle(outcome, status).await;
-            stop(identified, wire::internal().into())
+            log::line(&format!("a reply cannot be sent: {}", log::describe(&error)));
+            wire::problem(&wire::internal(), None, Vec::new())
         }
+    }
+}
+
+impl Answering {
+    async fn end(self, ending: Ending) -> (Outcome, bool) {
+        let outcome = self.relay.outcome(self.hold.admission(), self.status, ending);
+        (outcome, self.hold.settle(outcome, self.status).await)
+    }
+
+    /// Reads and settles, before anything is sent.
+    async fn read_whole(mut self, from: Incoming) -> Option<(Outcome, Passed<Infallible>)> {
+        let passed = self.hold.kept_during(self.relay.read_whole::<Clock, _>(from)).await;
+        let (outcome, is_settled) = self.end(passed.ending).await;
+        is_settled.then_some((outcome, passed))
+    }
+
+    /// Moves a body to the caller while it is read, and settles before its end.
+    async fn pass(mut self, from: Incoming, mut to: Outgoing) {
+        let idle_timeout_ms = self.idle_timeout_ms;
+        let passed = self.hold.kept_during(self.relay.pass::<Clock, _>(from, &mut to)).await;
+        let (_, is_settled) = self.end(passed.ending).await;
+        passed.finish::<Clock>(to, is_settled, idle_timeout_ms).await;
+    }
+
+    /// Reads what cannot be passed on, and settles.
+    async fn drain(mut self, from: Incoming) {
+        let ending = self.hold.kept_during(self.relay.drain::<Clock>(from)).await;
+        self.end(ending).await;
     }
 }

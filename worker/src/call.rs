@@ -9,15 +9,15 @@ use tollgate::gateway::{Head, Headers, Identified, Metering, RateLimit, Refused,
 use tollgate::ids::RequestId;
 use tollgate::ledger::{Admission, Balance, Fingerprint};
 use tollgate::problem::{Code, Problem};
+use tollgate::relay::{BodyError, look_ahead, read_whole};
 use worker::{Context, Env};
 
 use crate::answer;
-use crate::body::{BodyError, Incoming, read_within};
-use crate::clock::{now_ms, sleep_ms};
+use crate::body::Incoming;
+use crate::clock::{Clock, now_ms, sleep_ms};
 use crate::forward::{ForwardError, RequestBody, forward};
 use crate::log;
 use crate::message::{CallAnswer, CallMessage, Step, Verdict};
-use crate::metered;
 use crate::settings::Settings;
 use crate::settle::{Hold, ask_patiently, refusal};
 use crate::wire;
@@ -81,14 +81,9 @@ pub(crate) async fn call(gateway: Rc<Gateway>, request: &web_sys::Request, head:
             forward(&head, &identified, body).await
         })
         .await;
-    match (replied, metering) {
-        (Ok(reply), Metering::Call(charge_when)) => {
-            answer::answer(&gateway, &head, &identified, (hold, rate_limit), charge_when, &reply).await
-        }
-        (Ok(reply), Metering::Usage(meter, reading)) => {
-            metered::answer(&gateway, &head, &identified, (hold, rate_limit), (meter, reading), &reply).await
-        }
-        (Err(error), _) => give_up(&identified, rate_limit, hold, error).await,
+    match replied {
+        Ok(reply) => answer::answer(&gateway, &head, &identified, (hold, rate_limit), metering, &reply).await,
+        Err(error) => give_up(&identified, rate_limit, hold, error).await,
     }
 }
 
@@ -123,7 +118,7 @@ async fn read_before_admission(
         Some(length) if length > length_max => Err(BodyError::TooLarge),
         _ if !is_read_first => return Ok((None, Some(Incoming::of(&stream)))),
         _ => {
-            let read = pin!(read_within(&stream, length_max, product.idle_timeout_ms));
+            let read = pin!(read_whole::<Clock>(Incoming::of(&stream), length_max, product.idle_timeout_ms));
             match select(read, pin!(sleep_ms(SLOW_BODY_MS))).await {
                 Either::Left((read, _)) => read,
                 // Who cannot pay is not asked for the rest of the body.
@@ -214,14 +209,14 @@ async fn request_body(
     fingerprinted: Option<Vec<u8>>,
     arriving: Option<Incoming>,
 ) -> Result<RequestBody, BodyError> {
-    let Some(incoming) = arriving else {
+    let Some(mut incoming) = arriving else {
         return Ok(fingerprinted.map_or(RequestBody::None, RequestBody::Whole));
     };
     match head.content_length() {
         Some(0) => Ok(RequestBody::None),
         Some(length) => Ok(RequestBody::Arriving(incoming, None, Some(length))),
         None => {
-            let first = incoming.next(identified.product.idle_timeout_ms).await?;
+            let first = look_ahead::<Clock>(&mut incoming, identified.product.idle_timeout_ms).await?;
             Ok(first.map_or(RequestBody::None, |chunk| RequestBody::Arriving(incoming, Some(chunk), None)))
         }
     }

@@ -1,12 +1,9 @@
 //! Time, as Workers have it: it stands still between two waits.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::{Either, select};
+use tollgate::relay::Timer;
 
 /// Unix milliseconds.
 pub(crate) fn now_ms() -> i64 {
@@ -22,15 +19,16 @@ pub(crate) async fn sleep_ms(ms: i64) {
     worker::Delay::from(Duration::from_millis(ms)).await;
 }
 
-/// Waits for something, but not longer than this. The timer is set only where it is not ready at once.
-pub(crate) async fn within<T>(future: impl Future<Output = T>, timeout_ms: i64) -> Option<T> {
-    let mut future = pin!(future);
-    if let Some(value) = future.as_mut().now_or_never() {
-        return Some(value);
+/// Time, for bodies.
+pub(crate) struct Clock;
+
+impl Timer for Clock {
+    fn elapsed_ms() -> i64 {
+        now_ms()
     }
-    match select(future, pin!(sleep_ms(timeout_ms))).await {
-        Either::Left((value, _)) => Some(value),
-        Either::Right(_) => None,
+
+    fn sleep_ms(duration_ms: i64) -> impl Future<Output = ()> {
+        sleep_ms(duration_ms)
     }
 }
 

@@ -6,10 +6,11 @@ use tollgate::control::{self, Scope};
 use tollgate::gateway::Head;
 use tollgate::ids::{AccountKey, CustomerId, PackageId};
 use tollgate::problem::{Code, Problem};
+use tollgate::relay::{BodyError, read_whole};
 use worker::Env;
 
-use crate::body::{BodyError, read_within};
-use crate::clock::now_ms;
+use crate::body::Incoming;
+use crate::clock::{Clock, now_ms};
 use crate::message::{ControlAnswer, ControlMessage, IndexAnswer, IndexMessage, Unanswered, ask_again};
 use crate::settings::Settings;
 use crate::{log, wire};
@@ -129,7 +130,7 @@ pub(crate) async fn tick(settings: &'static Settings, env: &Env) {
 async fn read_body(settings: &Settings, request: &web_sys::Request, authorization: Option<&[u8]>) -> Result<Vec<u8>, BodyError> {
     match request.body() {
         Some(stream) if control::is_authorized(&settings.config, authorization) => {
-            read_within(&stream, control::BODY_LENGTH_MAX, IDLE_TIMEOUT_MS).await
+            read_whole::<Clock>(Incoming::of(&stream), control::BODY_LENGTH_MAX, IDLE_TIMEOUT_MS).await
         }
         _ => Ok(Vec::new()),
     }

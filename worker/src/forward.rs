@@ -8,12 +8,13 @@ use js_sys::Uint8Array;
 use tollgate::config::Meter;
 use tollgate::gateway::{Head, Identified, backend_headers};
 use tollgate::problem::{Code, Problem};
+use tollgate::relay::{BodyError, upload, within};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{AbortController, Request, RequestInit, RequestRedirect, Response};
 
-use crate::body::{BodyError, Incoming, Outgoing, upload};
-use crate::clock::{sleep_ms, within};
+use crate::body::{Incoming, Outgoing};
+use crate::clock::{Clock, sleep_ms};
 use crate::{log, wire};
 
 #[wasm_bindgen]
@@ -32,7 +33,7 @@ pub(crate) enum RequestBody {
     /// What was read before admission.
     Whole(Vec<u8>),
     /// What is still arriving, with the chunk that was read already and the length that is declared.
-    Arriving(Incoming, Option<Uint8Array>, Option<u64>),
+    Arriving(Incoming, Option<Vec<u8>>, Option<u64>),
 }
 
 /// Why there is no reply.
@@ -86,7 +87,7 @@ pub(crate) async fn forward(head: &Head, identified: &Identified<'_>, body: Requ
             let (length_max, idle_timeout_ms) = (product.max_request_body_bytes, product.idle_timeout_ms);
             let (verdict, uploaded) = oneshot::channel();
             spawn_local(async move {
-                let result = upload(&incoming, outgoing, first, length_max, idle_timeout_ms).await;
+                let result = upload::<Clock, _, _>(incoming, outgoing, first, length_max, idle_timeout_ms).await;
                 // Nobody waits for it any more once the reply is there.
                 let _ = verdict.send(result);
             });
@@ -94,7 +95,7 @@ pub(crate) async fn forward(head: &Head, identified: &Identified<'_>, body: Requ
             return replied.inspect_err(|_| abort.abort());
         }
     };
-    match within(sent.reply(), product.timeout_ms).await {
+    match within::<Clock, _>(sent.reply(), product.timeout_ms).await {
         Some(replied) => replied,
         None => {
             abort.abort();
@@ -136,11 +137,13 @@ impl<'a> Sent<'a> {
         timeout_ms: i64,
     ) -> Result<Response, ForwardError> {
         match select(pin!(self.reply()), uploaded).await {
-            Either::Left((Err(ForwardError::Backend(problem)), uploaded)) => match within(uploaded, UPLOAD_VERDICT_MS).await {
-                // A request that was cut for its body's sake fails at the backend too, and the body is the reason.
-                Some(Ok(Err(error))) => Err(ForwardError::Body(error)),
-                _ => Err(ForwardError::Backend(problem)),
-            },
+            Either::Left((Err(ForwardError::Backend(problem)), uploaded)) => {
+                match within::<Clock, _>(uploaded, UPLOAD_VERDICT_MS).await {
+                    // A request that was cut for its body's sake fails at the backend too, and the body is the reason.
+                    Some(Ok(Err(error))) => Err(ForwardError::Body(error)),
+                    _ => Err(ForwardError::Backend(problem)),
+                }
+            }
             Either::Left((reply, _)) => reply,
             Either::Right((Ok(Err(error)), _)) => Err(ForwardError::Body(error)),
             Either::Right((_, reply)) => match select(reply, pin!(sleep_ms(timeout_ms))).await {

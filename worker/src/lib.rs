@@ -15,7 +15,6 @@ mod forward;
 mod index;
 mod log;
 mod message;
-mod metered;
 mod outside;
 mod replica;
 mod settings;

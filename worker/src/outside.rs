@@ -1,11 +1,13 @@
 //! The courier on Workers: how it posts.
 
 use futures::FutureExt;
-use tollgate::courier::{Outside, Post, REPLY_LENGTH_MAX, Reply, Unreached};
+use tollgate::courier::{Outside, POST_TIMEOUT_MS, Post, REPLY_LENGTH_MAX, Reply, Unreached};
+use tollgate::relay::read_whole;
 use wasm_bindgen::{JsCast, JsValue};
 use worker::{Fetch, Headers, Method, Request, RequestInit, RequestRedirect, Response};
 
-use crate::{body, clock};
+use crate::body::Incoming;
+use crate::clock::{self, Clock};
 
 /// What the courier needs of the world, as Workers have it.
 pub(crate) struct WorkersOutside;
@@ -18,7 +20,7 @@ impl Outside for WorkersOutside {
         let status = response.status_code();
         let response: web_sys::Response = response.into();
         let body = match response.body() {
-            Some(stream) => body::read_whole(&stream, REPLY_LENGTH_MAX as u64).await.ok(),
+            Some(stream) => read_whole::<Clock>(Incoming::of(&stream), REPLY_LENGTH_MAX as u64, POST_TIMEOUT_MS).await.ok(),
             None => Some(Vec::new()),
         };
         Ok(Reply { status, retry_after, body })

@@ -1,105 +1,114 @@
-//! The reply of a per-call product on its way to the caller: its charge is known with its status, and nothing of its body is looked at.
+//! The reply on its way to the caller, and the settle that its end waits for (contract section 2).
 
 use spin_sdk::wasip3;
-use wasip3::http::types::{ErrorCode, Response};
-use wasip3::{wit_future, wit_stream};
+use wasip3::http::types::{ErrorCode, Fields, Response};
 
-use super::body::{Incoming, Outgoing, download};
+use super::body::{Clock, Incoming, Outgoing};
 use super::call::Admitted;
 use super::instance::Instance;
 use super::settle::Unsettled;
-use super::wire::{self, BodyEnding, accepted, internal};
-use crate::config::{ChargeWhen, LostHold};
-use crate::gateway::{Head, Headers, Identified, Outcome, call_outcome, reply_headers};
+use super::wire::{self, accepted, internal};
+use crate::gateway::{Head, Identified, Metering, Outcome, ReplyShape, Way, header_text, reply_headers};
+use crate::meter::Ending;
+use crate::relay::{Limits, Passed, ReplyRelay};
 
-/// Up to this length a declared reply is over almost with its headers.
-pub(super) const SHORT_REPLY_BYTES_MAX: u64 = 64 * 1024;
-
-/// What a reply's headers say about its body.
-pub(super) struct Shape {
-    /// The declared length.
-    pub(super) length: Option<u64>,
-    /// Whether there is a body at all.
-    pub(super) has_body: bool,
+/// A reply with a body that is looked at, and the call that it ends.
+struct Answering {
+    relay: ReplyRelay,
+    unsettled: Unsettled,
+    status: u16,
+    is_durable: bool,
+    idle_timeout_ms: i64,
 }
 
-impl Shape {
-    pub(super) fn of(head: &Head, status: u16, headers: &Headers) -> Self {
-        let length = header_text(headers, "content-length").and_then(|text| text.parse().ok());
-        let has_body = head.method != "HEAD" && !matches!(status, 204 | 304) && length != Some(0);
-        Self { length, has_body }
-    }
-
-    pub(super) fn is_declared_short(&self) -> bool {
-        self.length.is_some_and(|length| length <= SHORT_REPLY_BYTES_MAX)
-    }
-}
-
-/// The first value of a header, where it is text.
-pub(super) fn header_text<'h>(headers: &'h Headers, name: &str) -> Option<&'h str> {
-    let (_, value) = headers.iter().find(|(other, _)| other == name)?;
-    std::str::from_utf8(value).ok()
-}
-
-/// The backend's reply for the caller. A short one, whose charge is durable with its hold, is handed through untouched and settled soon after; of every
-/// other one the end is seen here, and waits until the charge is durable.
+/// The backend's reply for the caller. However it fares on the way, the backend has answered and is paid.
 pub(super) async fn answer(
     instance: &'static Instance,
     head: &Head,
     identified: &Identified<'_>,
     admitted: Admitted,
-    charge_when: ChargeWhen,
+    metering: Metering<'_>,
     reply: Response,
 ) -> Result<Response, ErrorCode> {
     let status = reply.get_status_code();
-    let outcome = call_outcome(charge_when, &admitted.admission, status);
-    instance.book.count(|meters| meters.call(&identified.product.id, outcome.label()));
-    let from_backend = reply.get_headers().copy_all();
-    let shape = Shape::of(head, status, &from_backend);
-    let headers = reply_headers(from_backend, identified, Some(outcome), admitted.rate_limit.clone());
+    let mut from_backend = reply.get_headers().copy_all();
+    let shape = ReplyShape::of(head, status, &from_backend);
+    let (content_type, encoding) = (header_text(&from_backend, "content-type"), header_text(&from_backend, "content-encoding"));
+    let tally = metering.tally(&admitted.admission, status, content_type, encoding);
+    let lost_hold = instance.config.gateway.lost_hold;
+    let way = tally.way(&admitted.admission, status, shape, lost_hold, false);
+    let (known, is_durable) = (tally.known(&admitted.admission), tally.is_durable_with_hold(lost_hold));
+    let is_gated = tally.is_gated();
+    if is_gated && shape.has_body {
+        // What is taken out was counted.
+        from_backend.retain(|(name, _)| name != "content-length");
+    }
+    let rate_limit = admitted.rate_limit.clone();
+    let headers = |outcome| wire::fields(&reply_headers(from_backend, identified, outcome, rate_limit));
+    let (length, idle_timeout_ms) = (shape.length.filter(|_| !is_gated), identified.product.idle_timeout_ms);
+    let relay = ReplyRelay::new(tally, Limits { length, idle_timeout_ms, drain: identified.product.drain });
     let unsettled = Unsettled::new(instance, identified, admitted);
-    let headers = match wire::fields(&headers) {
-        Ok(headers) => headers,
-        Err(error) => {
-            // The backend has answered and is paid, even if its answer cannot be passed on. Where that fails too, the hold's lease decides.
-            let _ = settle(unsettled, outcome, status).await;
-            return Err(error);
+    let answering = Answering { relay, unsettled, status, is_durable, idle_timeout_ms };
+    let response = match way {
+        Way::Untouched(outcome) => {
+            settled(answering.unsettled.end(outcome, status, is_durable).await)?;
+            let (chunks, ending) = Response::consume_body(reply, accepted());
+            Response::new(headers(Some(outcome))?, Some(chunks), ending).0
         }
-    };
-    let (chunks, trailers) = Response::consume_body(reply, accepted());
-    let is_short = !shape.has_body || shape.is_declared_short();
-    let response = if !shape.has_body || (is_short && is_durable_already(instance, outcome)) {
-        if !settle(unsettled, outcome, status).await {
-            return Err(ErrorCode::InternalError(None));
+        Way::OnceRead => {
+            let (outcome, passed) = answering.read_whole(Incoming::of_reply(reply)).await?;
+            let headers = headers(Some(outcome))?;
+            let (to, chunks, ending) = Outgoing::of_reply();
+            wasip3::spawn(passed.finish::<Clock>(to, true, idle_timeout_ms));
+            Response::new(headers, Some(chunks), ending).0
         }
-        Response::new(headers, Some(chunks), trailers).0
-    } else {
-        let (ending_writer, ending_reader) = wit_future::new::<BodyEnding>(|| Err(ErrorCode::HttpResponseIncomplete));
-        let (chunk_writer, chunk_reader) = wit_stream::new();
-        let to = Outgoing { chunks: chunk_writer, ending: ending_writer };
-        let from = Incoming { chunks, ending: trailers };
-        let idle_timeout_ms = identified.product.idle_timeout_ms;
-        wasip3::spawn(download(from, to, shape.length, idle_timeout_ms, settle(unsettled, outcome, status)));
-        Response::new(headers, Some(chunk_reader), ending_reader).0
+        Way::AsItArrives => match headers(known) {
+            Ok(headers) => {
+                let (to, chunks, ending) = Outgoing::of_reply();
+                wasip3::spawn(answering.pass(Incoming::of_reply(reply), to));
+                Response::new(headers, Some(chunks), ending).0
+            }
+            Err(error) => {
+                answering.drain(Incoming::of_reply(reply)).await;
+                return Err(error);
+            }
+        },
     };
     response.set_status_code(status).map_err(|()| internal("the backend's status cannot be sent"))?;
     Ok(response)
 }
 
-/// Settles: soon where a crash right now would leave what is charged, else at once. False where the charge is not durable in time.
-async fn settle(unsettled: Unsettled, outcome: Outcome, status: u16) -> bool {
-    if is_durable_already(unsettled.instance(), outcome) {
-        unsettled.settle_later(outcome, Some(status));
-        return true;
-    }
-    unsettled.settle(outcome, Some(status)).await
+/// A reply whose charge is not durable in time is aborted.
+fn settled(is_settled: bool) -> Result<(), ErrorCode> {
+    if is_settled { Ok(()) } else { Err(ErrorCode::InternalError(None)) }
 }
 
-/// A hold is charged as it is even if it is lost, and a per-call product charges its hold.
-fn is_durable_already(instance: &Instance, outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Replayed => true,
-        Outcome::Charged { .. } => instance.config.gateway.lost_hold == LostHold::Charge,
-        Outcome::Released => false,
+impl Answering {
+    async fn end(self, ending: Ending) -> (Outcome, bool) {
+        let outcome = self.relay.outcome(self.unsettled.admission(), self.status, ending);
+        (outcome, self.unsettled.end(outcome, self.status, self.is_durable).await)
+    }
+
+    /// Reads and settles, before anything is sent.
+    async fn read_whole(mut self, from: Incoming) -> Result<(Outcome, Passed<Fields>), ErrorCode> {
+        let passed = self.relay.read_whole::<Clock, _>(from).await;
+        let (outcome, is_settled) = self.end(passed.ending).await;
+        settled(is_settled)?;
+        Ok((outcome, passed))
+    }
+
+    /// Moves a body to the caller while it is read, and settles before its end.
+    async fn pass(mut self, from: Incoming, mut to: Outgoing) {
+        let idle_timeout_ms = self.idle_timeout_ms;
+        let passed = self.relay.pass::<Clock, _>(from, &mut to).await;
+        let (_, is_settled) = self.end(passed.ending).await;
+        passed.finish::<Clock>(to, is_settled, idle_timeout_ms).await;
+    }
+
+    /// Reads what cannot be passed on, and settles.
+    async fn drain(mut self, from: Incoming) {
+        let ending = self.relay.drain::<Clock>(from).await;
+        // Where the charge is not durable in time, it is left to the background, and to the hold's lease after it.
+        let _ = self.end(ending).await;
     }
 }

@@ -3,17 +3,18 @@
 use spin_sdk::wasip3::http::types::{ErrorCode, Request, Response};
 
 use super::background::{self, LeaseGuard};
-use super::body::{BodyError, Incoming, look_ahead, read_whole};
+use super::body::{Clock, Incoming};
 use super::forward::{ForwardError, RequestBody, forward};
 use super::instance::{Instance, elapsed_us, monotonic_ns, now_ms};
 use super::settle::Unsettled;
-use super::{answer, log, metered, wire};
+use super::{answer, log, wire};
 use crate::book::metrics::Step;
 use crate::book::{LedgerError, Reply};
 use crate::config::Meter;
 use crate::gateway::{Head, Headers, Identified, Metering, Outcome, RateLimit, Refused, identify, least_hold, refusal_problem};
 use crate::ledger::{Admission, Command, Fingerprint, Outcome as LedgerOutcome};
 use crate::problem::{Code, Problem};
+use crate::relay::{BodyError, look_ahead, read_whole};
 
 /// Up to this length a declared body is read before admission, so that its digest is part of what a request id stands for (contract section 3).
 const FINGERPRINTED_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -56,14 +57,9 @@ pub(super) async fn call(instance: &'static Instance, request: Request, head: He
         Ok(body) => forward(&head, &identified, body).await,
         Err(error) => Err(ForwardError::Body(error)),
     };
-    match (replied, metering) {
-        (Ok(reply), Metering::Call(charge_when)) => {
-            answer::answer(instance, &head, &identified, admitted, charge_when, reply).await
-        }
-        (Ok(reply), Metering::Usage(meter, request)) => {
-            metered::answer(instance, &head, &identified, admitted, (meter, request), reply).await
-        }
-        (Err(error), _) => give_up(instance, &identified, admitted, error).await,
+    match replied {
+        Ok(reply) => answer::answer(instance, &head, &identified, admitted, metering, reply).await,
+        Err(error) => give_up(instance, &identified, admitted, error).await,
     }
 }
 
@@ -87,7 +83,7 @@ async fn read_before_admission(
     request: Request,
     head: &Head,
     identified: &Identified<'_>,
-) -> Result<(Option<Vec<u8>>, Option<Incoming>), Stopped> {
+) -> Result<(Option<Vec<u8>>, Option<Request>), Stopped> {
     let product = identified.product;
     let declared = head.content_length();
     let is_small = declared.is_some_and(|length| length <= FINGERPRINTED_BODY_BYTES_MAX);
@@ -104,10 +100,10 @@ async fn read_before_admission(
         return Err(BodyError::TooLarge.problem().into());
     }
     if !is_read_first {
-        return Ok((None, Some(Incoming::of(request))));
+        return Ok((None, Some(request)));
     }
     let length_max = declared.unwrap_or(product.max_request_body_bytes);
-    match read_whole(request, length_max, product.idle_timeout_ms).await {
+    match read_whole::<Clock>(Incoming::of_request(request), length_max, product.idle_timeout_ms).await {
         Ok(body) => Ok((Some(body), None)),
         Err(error) => Err(error.problem().into()),
     }
@@ -180,22 +176,23 @@ async fn request_body(
     identified: &Identified<'_>,
     metering: &Metering<'_>,
     read: Option<Vec<u8>>,
-    arriving: Option<Incoming>,
+    arriving: Option<Request>,
 ) -> Result<RequestBody, BodyError> {
-    let Some(incoming) = arriving else {
+    let Some(request) = arriving else {
         let body = match (read, metering) {
-            (Some(body), Metering::Usage(_, request)) => Some(request.body_for_backend(body)),
+            (Some(body), Metering::Usage(_, reading)) => Some(reading.body_for_backend(body)),
             (body, _) => body,
         };
         return Ok(body.filter(|body| !body.is_empty()).map_or(RequestBody::None, RequestBody::Whole));
     };
     match head.content_length() {
-        Some(0) => Ok(RequestBody::Untouched(incoming)),
-        Some(_) => Ok(RequestBody::Arriving(incoming, None)),
-        None if is_bodiless(head) => Ok(RequestBody::Untouched(incoming)),
+        Some(0) => Ok(RequestBody::Untouched(request)),
+        Some(_) => Ok(RequestBody::Arriving(Incoming::of_request(request), None)),
+        None if is_bodiless(head) => Ok(RequestBody::Untouched(request)),
         None => {
-            let body = look_ahead(incoming, identified.product.idle_timeout_ms).await?;
-            Ok(body.map_or(RequestBody::None, |(incoming, chunk)| RequestBody::Arriving(incoming, Some(chunk))))
+            let mut incoming = Incoming::of_request(request);
+            let first = look_ahead::<Clock>(&mut incoming, identified.product.idle_timeout_ms).await?;
+            Ok(first.map_or(RequestBody::None, |chunk| RequestBody::Arriving(incoming, Some(chunk))))
         }
     }
 }

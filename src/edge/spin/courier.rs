@@ -5,14 +5,15 @@
 
 use spin_sdk::wasip3;
 use wasip3::http::client;
-use wasip3::http::types::{ErrorCode, Method, Request, RequestOptions, Response, Scheme};
+use wasip3::http::types::{ErrorCode, Method, Request, RequestOptions, Scheme};
 use wasip3::{wit_future, wit_stream};
 
-use super::body::{Incoming, read_chunks};
+use super::body::{Clock, Incoming};
 use super::instance::{Instance, now_ms, sleep_ms};
 use super::log;
-use super::wire::{BodyEnding, accepted, fields};
+use super::wire::{BodyEnding, fields};
 use crate::courier::{self, Outside, POST_TIMEOUT_MS, Post, REPLY_LENGTH_MAX, Reply, RunLimits, Unreached};
+use crate::relay::read_whole;
 
 /// What one run of the task does. It is begun anew where more is left.
 const LIMITS: RunLimits = RunLimits { items_max: usize::MAX, time_max_ms: 600_000, stay_ms: 60_000 };
@@ -36,8 +37,7 @@ impl Outside for SpinOutside {
         let response = client::send(request).await.map_err(|error| unreached(&error))?;
         let status = response.get_status_code();
         let retry_after = response.get_headers().get("retry-after").into_iter().next();
-        let (chunks, ending) = Response::consume_body(response, accepted());
-        let body = read_chunks(Incoming { chunks, ending }, REPLY_LENGTH_MAX as u64, POST_TIMEOUT_MS).await;
+        let body = read_whole::<Clock>(Incoming::of_reply(response), REPLY_LENGTH_MAX as u64, POST_TIMEOUT_MS).await;
         Ok(Reply { status, retry_after: retry_after.and_then(|value| String::from_utf8(value).ok()), body: body.ok() })
     }
 

@@ -9,13 +9,14 @@ use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Request, RequestOptions, Response, Scheme};
 use wasip3::{wit_future, wit_stream};
 
-use super::body::{BodyError, Incoming, Outgoing, upload, within};
+use super::body::{Clock, Incoming, Outgoing};
 use super::instance::sleep_ms;
 use super::log;
-use super::wire::{BodyEnding, fields, internal};
+use super::wire::{BodyEnding, accepted, fields, internal};
 use crate::config::{Meter, Product};
 use crate::gateway::{Head, Identified, backend_headers};
 use crate::problem::{Code, Problem};
+use crate::relay::{BodyError, upload, within};
 
 /// How long the upload's own verdict is waited for after the backend's request has failed.
 const UPLOAD_VERDICT_MS: i64 = 100;
@@ -28,7 +29,7 @@ pub(super) enum RequestBody {
     /// Nothing.
     None,
     /// What the caller sent, handed over unread: nothing, as far as its headers tell.
-    Untouched(Incoming),
+    Untouched(Request),
     /// What was read before admission.
     Whole(Vec<u8>),
     /// What is still arriving, with the chunk that was read already.
@@ -60,8 +61,9 @@ pub(super) async fn forward(head: &Head, identified: &Identified<'_>, body: Requ
             let (_, trailers) = wit_future::new::<BodyEnding>(|| Ok(None));
             send(Request::new(headers, None, trailers, Some(options)).0, head, identified).await
         }
-        RequestBody::Untouched(incoming) => {
-            let request = Request::new(headers, Some(incoming.chunks), incoming.ending, Some(options)).0;
+        RequestBody::Untouched(from_caller) => {
+            let (chunks, ending) = Request::consume_body(from_caller, accepted());
+            let request = Request::new(headers, Some(chunks), ending, Some(options)).0;
             send(request, head, identified).await
         }
         RequestBody::Whole(bytes) => {
@@ -76,12 +78,11 @@ pub(super) async fn forward(head: &Head, identified: &Identified<'_>, body: Requ
             send(Request::new(headers, Some(reader), trailers, Some(options)).0, head, identified).await
         }
         RequestBody::Arriving(incoming, first) => {
-            let (ending, trailers) = wit_future::new::<BodyEnding>(|| Err(ErrorCode::HttpRequestBodySize(None)));
-            let (chunks, reader) = wit_stream::new();
+            let (to, reader, trailers) = Outgoing::new(|| Err(ErrorCode::HttpRequestBodySize(None)));
             let (length_max, idle_timeout_ms) = (product.max_request_body_bytes, product.idle_timeout_ms);
             let (verdict, uploaded) = oneshot::channel();
             wasip3::spawn(async move {
-                let result = upload(incoming, Outgoing { chunks, ending }, first, length_max, idle_timeout_ms).await;
+                let result = upload::<Clock, _, _>(incoming, to, first, length_max, idle_timeout_ms).await;
                 // Nobody waits for it any more once the reply is there.
                 let _ = verdict.send(result);
             });
@@ -118,11 +119,13 @@ async fn send_while_arriving(
     let timeout_ms = identified.product.timeout_ms;
     let send = pin!(send(request, head, identified));
     match select(send, uploaded).await {
-        Either::Left((Err(ForwardError::Backend(problem)), uploaded)) => match within(uploaded, UPLOAD_VERDICT_MS).await {
-            // A request that was cut for its body's sake fails at the backend too, and the body is the reason.
-            Some(Ok(Err(error))) => Err(ForwardError::Body(error)),
-            _ => Err(ForwardError::Backend(problem)),
-        },
+        Either::Left((Err(ForwardError::Backend(problem)), uploaded)) => {
+            match within::<Clock, _>(uploaded, UPLOAD_VERDICT_MS).await {
+                // A request that was cut for its body's sake fails at the backend too, and the body is the reason.
+                Some(Ok(Err(error))) => Err(ForwardError::Body(error)),
+                _ => Err(ForwardError::Backend(problem)),
+            }
+        }
         Either::Left((reply, _)) => reply,
         Either::Right((Ok(Err(error)), _)) => Err(ForwardError::Body(error)),
         Either::Right((_, send)) => match select(send, pin!(sleep_ms(timeout_ms))).await {

@@ -13,7 +13,6 @@ mod courier;
 mod forward;
 mod instance;
 mod log;
-mod metered;
 mod settle;
 mod sqlite;
 mod wire;
@@ -24,6 +23,7 @@ use wasip3::http::types::{ErrorCode, Request, Response};
 use crate::control;
 use crate::gateway::{Head, has_dot_segment};
 use crate::problem::{Code, Problem};
+use crate::relay::read_whole;
 use instance::{Instance, NotReady};
 
 struct Component;
@@ -61,7 +61,8 @@ async fn control_request(instance: &'static Instance, request: Request, head: &H
     let mut authorizations = head.values("authorization");
     let authorization = authorizations.next().filter(|_| authorizations.next().is_none());
     let body = if control::is_authorized(&instance.config, authorization) {
-        match body::read_whole(request, control::BODY_LENGTH_MAX, instance::CONTROL_IDLE_TIMEOUT_MS).await {
+        let incoming = body::Incoming::of_request(request);
+        match read_whole::<body::Clock>(incoming, control::BODY_LENGTH_MAX, instance::CONTROL_IDLE_TIMEOUT_MS).await {
             Ok(body) => body,
             Err(error) => return wire::problem(&error.problem(), None, Vec::new()),
         }

@@ -35,10 +35,6 @@ impl Unsettled {
         }
     }
 
-    pub(super) fn instance(&self) -> &'static Instance {
-        self.instance
-    }
-
     pub(super) fn admission(&self) -> &Admission {
         &self.admission
     }
@@ -63,8 +59,18 @@ impl Unsettled {
         is_settled
     }
 
+    /// Ends a call that got a reply: soon where what it costs is durable already, else at once. False where the charge is not durable in time.
+    pub(super) async fn end(self, outcome: Outcome, status: u16, is_durable: bool) -> bool {
+        self.instance.book.count(|meters| meters.call(&self.account.product_id, outcome.label()));
+        if is_durable {
+            self.settle_later(outcome, Some(status));
+            return true;
+        }
+        self.settle(outcome, Some(status)).await
+    }
+
     /// Settles soon: for a charge that a crash right now would leave as it is.
-    pub(super) fn settle_later(self, outcome: Outcome, status: Option<u16>) {
+    fn settle_later(self, outcome: Outcome, status: Option<u16>) {
         let Some(command) = self.command(outcome, status) else { return };
         if let Err(error) = self.instance.book.defer(&self.account, command) {
             log::line(format!("a settle is left to its hold's lease: {error}"));
