@@ -1,7 +1,9 @@
 //! What a balance says, and what counts into it.
 
-use crate::support::buyer::{quantity, units};
-use crate::support::{Suite, fresh, in_seconds};
+use crate::support::buyer::{Buyer, quantity, units};
+use crate::support::gateway::CONFIG;
+use crate::support::metered::{Charged, used};
+use crate::support::{Suite, eventually, fresh, in_seconds};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -9,7 +11,9 @@ crate::cases! {
     a_balance_sums_over_usable_packages_and_what_was_used_over_all,
     a_balance_lists_every_product_and_package,
     an_unknown_customer_has_no_balance,
-    an_idle_customers_balance_has_every_member,
+    an_idle_customers_balance_has_every_member;
+    own:
+    the_largest_quantities_are_exact_and_their_sum_over_customers,
 }
 
 async fn a_balance_sums_over_usable_packages_and_what_was_used_over_all(suite: Arc<Suite>) {
@@ -72,4 +76,30 @@ async fn an_idle_customers_balance_has_every_member(suite: Arc<Suite>) {
     for (name, value) in expected.as_object().unwrap() {
         assert_eq!(&balance[name], value, "{name} in {balance}");
     }
+}
+
+/// In 1/10000 units the largest balance is just below 2^53, where a double stops being exact; two of them are beyond it.
+async fn the_largest_quantities_are_exact_and_their_sum_over_customers(suite: Arc<Suite>) {
+    let (gateway, _home) = suite.start(CONFIG).await;
+    let buyers = [(); 2].map(|()| Buyer::new(&gateway, &suite.backend, "chat"));
+    for buyer in &buyers {
+        buyer.grant("899999999999.9999").await;
+        buyer.grant("0.0001").await;
+        let more = gateway.control("PUT", &format!("/packages/{}", fresh("package"))).body(buyer.package("0.0001").to_string());
+        more.send().await.assert_invalid();
+        let call = buyer.ask(&json!({}), &used(899_999_999_998, 0));
+        buyer.expect_charge(&call, &Charged::settled("899999999998")).await;
+        let balance = buyer.balance().await;
+        assert_eq!((&balance["granted"], &balance["remaining"]), (&json!("900000000000"), &json!("2")), "{balance}");
+        let call = buyer.ask(&json!({}), &used(2, 0));
+        buyer.expect_charge(&call, &Charged::settled("2")).await;
+        assert_eq!(buyer.balance().await["remaining"], "0");
+        gateway.assert_balanced(&buyer.id).await;
+    }
+    eventually("the sum is told", || async {
+        let metrics = gateway.control("GET", "/metrics").send().await;
+        metrics.assert_ok();
+        metrics.text().contains("tollgate_charged_quantity_total{product=\"chat\"} 1800000000000.0000\n")
+    })
+    .await;
 }
