@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 // Runs the Worker bundle on workerd, with the flags of the bundled runner: `node scripts/workerd.mjs up --listen ADDR --state-dir DIR --variable KEY=VALUE`.
-// A variable is a binding of the same name in upper case. Prints `Serving http://ADDR` once it listens.
+// A variable is a binding of the same name in upper case. `--worker DIR` runs the Worker whose wrangler.toml is there. Prints `Serving http://ADDR` once it
+// listens.
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
-const BUNDLE = join(ROOT, "worker/build");
 const NODE_MODULES = join(ROOT, "target/workers/node_modules");
 
 function fail(message) {
@@ -17,12 +17,13 @@ function fail(message) {
 
 /** The flags of `up`. Those of the runner that mean nothing here are taken and left alone. */
 function readFlags(words) {
-  const flags = { listen: "127.0.0.1:3000", stateDir: ".tollgate-workerd", variables: new Map() };
+  const flags = { listen: "127.0.0.1:3000", stateDir: ".tollgate-workerd", worker: join(ROOT, "worker"), variables: new Map() };
   for (let place = 0; place < words.length; place += 2) {
     const [name, value] = [words[place], words[place + 1]];
     if (value === undefined) fail(`${name} has no value`);
     if (name === "--listen") flags.listen = value;
     else if (name === "--state-dir") flags.stateDir = value;
+    else if (name === "--worker") flags.worker = resolve(value);
     else if (name === "--variable") {
       const [, key, text] = value.match(/^([^=]+)=([\s\S]*)$/) ?? fail(`--variable ${value}: expected KEY=VALUE`);
       flags.variables.set(key, text.startsWith("@") ? readFileSync(text.slice(1), "utf8") : text);
@@ -36,18 +37,26 @@ function readFlags(words) {
 /** A string of Cap'n Proto's text format. */
 const quoted = (text) => `"${[...Buffer.from(text)].map((byte) => (byte >= 32 && byte < 127 && byte !== 34 && byte !== 92 ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, "0")}`)).join("")}"`;
 
-function writeConfig({ listen, stateDir, variables }) {
-  const settings = readFileSync(join(ROOT, "worker/wrangler.toml"), "utf8");
+/** What the Worker's wrangler.toml says of it. */
+function readWorker(worker) {
+  const settings = readFileSync(join(worker, "wrangler.toml"), "utf8");
+  const [, main] = settings.match(/^main = "(.*)"$/m);
   const date = settings.match(/^compatibility_date = "(.*)"$/m)[1];
   const flags = [...(settings.match(/^compatibility_flags = \[(.*)\]$/m)?.[1] ?? "").matchAll(/"([^"]+)"/g)].map(([, flag]) => quoted(flag));
+  const objects = [...settings.matchAll(/^class_name = "(.*)"$/gm)].map(([, name]) => name);
+  return { main: join(worker, main), date, flags, objects };
+}
+
+function writeConfig({ listen, stateDir, variables }, { main, date, flags, objects }) {
   const storage = join(stateDir, "objects");
   mkdirSync(storage, { recursive: true });
   const bindings = [...variables].map(([key, text]) => `(name = ${quoted(key.toUpperCase())}, text = ${quoted(text)})`);
-  const objects = ["Account", "Index"];
   bindings.push(...objects.map((name) => `(name = ${quoted(name.toUpperCase())}, durableObjectNamespace = ${quoted(name)})`));
   const namespaces = objects.map((name) => `(className = ${quoted(name)}, uniqueKey = ${quoted(`tollgate-${name.toLowerCase()}`)}, enableSql = true)`);
   const path = join(stateDir, "workerd.capnp");
-  const embedded = (name) => quoted(relative(stateDir, join(BUNDLE, name)));
+  const beside = dirname(main);
+  const module = (name, kind) => `    (name = ${quoted(name)}, ${kind} = embed ${quoted(relative(stateDir, join(beside, name)))}),`;
+  const modules = [module(basename(main), "esModule"), ...readdirSync(beside).filter((name) => name.endsWith(".wasm")).map((name) => module(name, "wasm"))];
   writeFileSync(path, `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
@@ -59,8 +68,7 @@ const config :Workerd.Config = (
 );
 const tollgate :Workerd.Worker = (
   modules = [
-    (name = "index.js", esModule = embed ${embedded("index.js")}),
-    (name = "index_bg.wasm", wasm = embed ${embedded("index_bg.wasm")}),
+${modules.join("\n")}
   ],
   compatibilityDate = ${quoted(date)},
   compatibilityFlags = [${flags.join(", ")}],
@@ -78,10 +86,11 @@ if (command !== "up") fail("the command is: up");
 const flags = readFlags(words);
 flags.stateDir = resolve(flags.stateDir);
 const program = process.env.WORKERD_BIN ?? join(NODE_MODULES, "@cloudflare/workerd-linux-64/bin/workerd");
-for (const needed of [program, join(BUNDLE, "index.js")]) {
+const worker = readWorker(flags.worker);
+for (const needed of [program, worker.main]) {
   if (!existsSync(needed)) fail(`${needed} is missing: run scripts/build-worker`);
 }
-const config = writeConfig(flags);
+const config = writeConfig(flags, worker);
 // Descriptor 3 is where it tells on which port it listens.
 const serve = [program, "serve", config, "--control-fd=3"];
 // Where the launcher is killed, workerd goes with it.

@@ -18,18 +18,21 @@ pub(crate) enum Part {
     Hooks,
     /// Calls that cost one unit each.
     Calls,
+    /// The same on workerd.
+    Workerd,
 }
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("scan", Part::Scan),
     ("replies", Part::Replies),
     ("streams", Part::Streams),
     ("hooks", Part::Hooks),
     ("calls", Part::Calls),
+    ("workerd", Part::Workerd),
 ];
 
-/// What the part `Calls` can be narrowed to.
-const OF_CALLS: [&str; 6] = ["process", "power", "hot", "peers", "16", "64"];
+/// What the part `Calls` can be narrowed to, besides numbers of connections.
+const OF_CALLS: [&str; 4] = ["process", "power", "hot", "peers"];
 
 /// What to measure, and for how long.
 pub(crate) struct Args {
@@ -60,7 +63,9 @@ impl Args {
                 _ => return Err(BenchError::Usage(format!("unknown flag {flag}"))),
             }
         }
-        let is_known = |word: &str| OF_CALLS.contains(&word) || PARTS.iter().any(|(name, _)| *name == word);
+        let is_connections = |word: &str| CONNECTIONS.iter().any(|n| n.to_string() == word);
+        let is_known =
+            |word: &str| is_connections(word) || OF_CALLS.contains(&word) || PARTS.iter().any(|(name, _)| *name == word);
         if let Some(word) = only.iter().find(|word| !is_known(word)) {
             return Err(BenchError::Usage(format!("--only does not know {word}")));
         }
@@ -68,7 +73,7 @@ impl Args {
         // Of each kind, what is named; all where none of the kind is.
         let connections: Vec<usize> = CONNECTIONS.into_iter().filter(|n| has(&n.to_string())).collect();
         let durabilities: Vec<&'static str> = ["process", "power"].into_iter().filter(|word| has(word)).collect();
-        let narrows_calls = OF_CALLS.into_iter().any(has);
+        let narrows_calls = OF_CALLS.into_iter().any(has) || (!connections.is_empty() && !has("workerd"));
         let is_asked = |name: &str, part: Part| only.is_empty() || has(name) || (part == Part::Calls && narrows_calls);
         let parts = PARTS.into_iter().filter(|(name, part)| is_asked(name, *part)).map(|(_, part)| part).collect();
         let is_narrowed = !durabilities.is_empty() || has("hot") || has("peers");
@@ -103,5 +108,7 @@ mod tests {
         assert_eq!(parse("--only streams,scan").parts, [Part::Scan, Part::Streams]);
         let narrowed = parse("--only process,64");
         assert_eq!((narrowed.parts, narrowed.durabilities, narrowed.connections), (vec![Part::Calls], vec!["process"], vec![64]));
+        let narrowed = parse("--only workerd,16");
+        assert_eq!((narrowed.parts, narrowed.connections), (vec![Part::Workerd], vec![16]));
     }
 }

@@ -61,9 +61,9 @@ async fn add_edge(
             ..Subject::new(name, gateway.address, SMALL, sequence)
         };
         let least_ratios = match (edge, durability) {
-            (Edge::Spin, _) => &[],
             (Edge::Runner, "process") => PROCESS_RATIOS,
             (Edge::Runner, _) => POWER_RATIOS,
+            _ => &[],
         };
         comparison.subjects.push(Subject { least_ratios, ..of(metered) });
         if args.hot {

@@ -9,10 +9,11 @@ use crate::report::Measured;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const WARM_UP: Duration = Duration::from_millis(500);
 const WARM_UP_CONNECTIONS: usize = 16;
+const LEAD_UP_LIMIT: Duration = Duration::from_secs(20);
 
 /// A server under a kind of load.
 pub(crate) struct Subject {
@@ -48,6 +49,8 @@ pub(crate) struct Comparison {
     pub(crate) ledgers: Vec<Gateway>,
     /// Kept running.
     pub(crate) forwards: Vec<Gateway>,
+    /// How long a server works for a call after its reply. Each is driven for so long before it is measured, and let be for so long after.
+    pub(crate) aftermath: Duration,
 }
 
 impl Comparison {
@@ -75,9 +78,13 @@ impl Comparison {
             for n in 1..=rounds {
                 println!("round {n} of {rounds} at {connections} connections");
                 for (subject, measured) in self.subjects.iter().zip(&mut measured) {
+                    for round in self.lead_up(subject, connections).await? {
+                        count(subject, &round);
+                    }
                     let round = load::drive(&subject.load, connections, duration).await?;
                     count(subject, &round);
                     measured.rounds.push(round);
+                    tokio::time::sleep(self.aftermath).await;
                 }
             }
             all.append(&mut measured);
@@ -87,5 +94,23 @@ impl Comparison {
             println!("{}: {units} units used, each charged once; the audit balances", gateway.name);
         }
         Ok(all)
+    }
+
+    /// Drives until the server works as it does under lasting load: every customer was asked, and calls have their aftermath.
+    async fn lead_up(&self, subject: &Subject, connections: usize) -> Result<Vec<Round>, BenchError> {
+        let (begin, mut rounds, mut replies) = (Instant::now(), Vec::new(), 0);
+        while !self.aftermath.is_zero() && replies < subject.load.customers {
+            if begin.elapsed() > LEAD_UP_LIMIT {
+                println!(
+                    "{}: {replies} calls in {LEAD_UP_LIMIT:?}, it is measured before every customer was asked",
+                    subject.name
+                );
+                break;
+            }
+            let round = load::drive(&subject.load, connections, self.aftermath).await?;
+            replies += round.replies;
+            rounds.push(round);
+        }
+        Ok(rounds)
     }
 }

@@ -28,7 +28,7 @@ impl fmt::Display for BenchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(what) => {
-                let usage = "tollgate-bench [--rounds N] [--seconds S] [--only scan,replies,streams,hooks,calls,process,power,hot,peers,16,64]";
+                let usage = "tollgate-bench [--rounds N] [--seconds S] [--only scan,replies,streams,hooks,calls,workerd,process,power,hot,peers,16,64]";
                 write!(f, "{what}\nusage: {usage}")
             }
             Self::Io(what, error) => write!(f, "{what}: {error}"),

@@ -1,4 +1,4 @@
-//! The components under test: the one that only forwards and the metered one, on the bundled runner or on Spin.
+//! The gateways under test: the one that only forwards and the metered one, on the bundled runner, on Spin or on workerd.
 //!
 //! A metered gateway is set up through the control API alone, and asked at the end whether it charged what the callers saw.
 
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How many customers share the calls.
+/// How many customers share the calls, where nothing else is said.
 pub(crate) const CUSTOMERS: u64 = 100;
 /// What each customer is granted: more than a run can use.
 pub(crate) const GRANTED: u64 = 1_000_000_000;
@@ -20,38 +20,61 @@ const TOKEN: &str = "bench-token";
 /// Signs nothing that anyone reads.
 const SIGNING_SECRET: &str = "whsec_YmVuY2htYXJrLXNpZ25pbmctc2VjcmV0";
 const SETTLE_LIMIT: Duration = Duration::from_secs(20);
-/// More pages than 100 customers can have.
+/// More pages than the customers of any run can have.
 const AUDIT_PAGE_LIMIT: usize = 1000;
 
-/// What runs the component.
+/// What runs the gateway.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edge {
     Runner,
     Spin,
+    Workerd,
 }
 
-/// A started component; it ends when dropped.
+impl Edge {
+    /// The program, and its flag for what it is to run.
+    fn program(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Runner => ("target/release/tollgate-host", "--from"),
+            Self::Spin => ("spin", "--from"),
+            Self::Workerd => ("scripts/workerd.mjs", "--worker"),
+        }
+    }
+
+    fn metered(self) -> &'static str {
+        if self == Self::Workerd { "worker" } else { "spin.toml" }
+    }
+
+    fn forward(self) -> &'static str {
+        if self == Self::Workerd { "bench/forward-worker" } else { "bench/forward/spin.toml" }
+    }
+}
+
+/// A started gateway; it ends when dropped.
 pub(crate) struct Gateway {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
+    /// How many customers it was set up with.
+    customers: u64,
     _process: Process,
 }
 
-fn start(edge: Edge, name: &str, manifest: &str, variables: &[String], work: &Path) -> Result<Gateway, BenchError> {
-    let mut command = Command::new(if edge == Edge::Spin { "spin" } else { "target/release/tollgate-host" });
+fn start(edge: Edge, name: &str, run: &str, variables: &[String], work: &Path) -> Result<Gateway, BenchError> {
+    let (program, flag) = edge.program();
+    let mut command = Command::new(program);
     let asked = if edge == Edge::Spin { free_address()?.to_string() } else { "127.0.0.1:0".into() };
-    command.args(["up", "--listen", &asked, "--from", manifest, "--state-dir"]).arg(work.join(name));
+    command.args(["up", "--listen", &asked, flag, run, "--state-dir"]).arg(work.join(name));
     command.args(variables.iter().flat_map(|variable| ["--variable", variable.as_str()]));
     let (process, address) = Process::serving(name, command, work)?;
-    Ok(Gateway { name: name.to_owned(), address, _process: process })
+    Ok(Gateway { name: name.to_owned(), address, customers: 0, _process: process })
 }
 
-/// Starts the component that only forwards. What becomes of bodies is one of the words of `bench/forward/spin.toml`.
+/// Starts the gateway that only forwards. What becomes of bodies is one of the words of `bench/forward/spin.toml`; the Worker hands them over.
 pub(crate) fn forward(edge: Edge, name: &str, bodies: &str, backend: SocketAddr, work: &Path) -> Result<Gateway, BenchError> {
-    start(edge, name, "bench/forward/spin.toml", &[format!("backend=http://{backend}"), format!("bodies={bodies}")], work)
+    start(edge, name, edge.forward(), &[format!("backend=http://{backend}"), format!("bodies={bodies}")], work)
 }
 
-/// What a metered gateway is told in its configuration.
+/// How a metered gateway is set up.
 #[derive(Clone, Copy)]
 pub(crate) struct Metered<'a> {
     pub(crate) durability: &'a str,
@@ -61,15 +84,17 @@ pub(crate) struct Metered<'a> {
     pub(crate) product: &'a str,
     /// Where every event is posted.
     pub(crate) webhook: Option<SocketAddr>,
+    /// How many customers are funded.
+    pub(crate) customers: u64,
 }
 
 /// One unit a call.
 pub(crate) const BY_CALL: Metered<'static> =
-    Metered { durability: "process", meter: r#"{ unit = "call" }"#, product: "", webhook: None };
+    Metered { durability: "process", meter: r#"{ unit = "call" }"#, product: "", webhook: None, customers: CUSTOMERS };
 
 impl Metered<'_> {
     fn config(&self, backend: SocketAddr) -> String {
-        let Self { durability, meter, product, webhook } = self;
+        let Self { durability, meter, product, webhook, .. } = self;
         let webhook = webhook.map(|address| {
             format!(
                 "[[webhook]]\nurl = \"http://{address}/\"\nsecrets = [{{ secret = \"webhook_secret\" }}]\nevents = [\"*\"]\n\n"
@@ -83,7 +108,7 @@ impl Metered<'_> {
     }
 }
 
-/// Starts the metered component with funded customers.
+/// Starts the metered gateway with funded customers.
 pub(crate) async fn metered(
     edge: Edge,
     name: &str,
@@ -95,8 +120,8 @@ pub(crate) async fn metered(
     std::fs::write(&config, metered.config(backend)).map_err(|error| BenchError::Io("a config file", error))?;
     let variables =
         [format!("config=@{}", config.display()), format!("admin_token={TOKEN}"), format!("webhook_secret={SIGNING_SECRET}")];
-    let gateway = start(edge, name, "spin.toml", &variables, work)?;
-    for n in 0..CUSTOMERS {
+    let gateway = Gateway { customers: metered.customers, ..start(edge, name, edge.metered(), &variables, work)? };
+    for n in 0..metered.customers {
         let customer = customer_id(n);
         let package = json!({ "customer_id": customer, "product_id": "translate", "quantity": GRANTED.to_string() });
         gateway.control("PUT", &format!("/packages/{customer}-package"), &package.to_string()).await?;
@@ -118,7 +143,7 @@ impl Gateway {
     /// Whole units charged so far to all customers.
     async fn charged(&self) -> Result<u64, BenchError> {
         let mut sum = 0;
-        for n in 0..CUSTOMERS {
+        for n in 0..self.customers {
             let balance = self.control("GET", &format!("/customers/{}/balance", customer_id(n)), "").await?;
             let products = balance.get("products").and_then(Value::as_array).into_iter().flatten();
             let used = products.filter_map(|product| product.get("used")?.as_str()?.parse::<u64>().ok());
@@ -133,11 +158,13 @@ impl Gateway {
         let begin = Instant::now();
         // A settle may follow its reply.
         loop {
+            // Counting takes its time where each customer has an object that must be woken.
+            let is_last = begin.elapsed() > SETTLE_LIMIT;
             let charged = self.charged().await?;
             if charged == units {
                 break;
             }
-            if begin.elapsed() > SETTLE_LIMIT {
+            if is_last {
                 return Err(unbalanced(format!("{units} units were used, {charged} charged")));
             }
         }

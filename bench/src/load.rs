@@ -1,7 +1,7 @@
 //! The load: a number of connections, each with one call at a time, for a while. Every reply must be a 200.
 
 use crate::error::BenchError;
-use crate::http::{HEAD_LIMIT_BYTES, head_length, header, status};
+use crate::http::{self, HEAD_LIMIT_BYTES, head_length, status};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -159,7 +159,6 @@ async fn reply(stream: &mut TcpStream, buffer: &mut Vec<u8>, name: &str) -> Resu
 fn whole_length(buffer: &[u8]) -> Result<Option<usize>, String> {
     let Some(head_bytes) = head_length(buffer) else { return Ok(None) };
     let head = buffer.get(..head_bytes).unwrap_or_default();
-    let length: Option<usize> = header(head, "content-length").and_then(|length| length.parse().ok());
-    let length = length.ok_or_else(|| format!("a reply without content-length: {}", String::from_utf8_lossy(head)))?;
-    Ok(Some(head_bytes + length))
+    let without_length = || format!("a reply without content-length: {}", String::from_utf8_lossy(head));
+    http::whole_length(head).map(Some).ok_or_else(without_length)
 }

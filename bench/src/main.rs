@@ -18,6 +18,7 @@ mod replies;
 mod report;
 mod scan;
 mod streams;
+mod workerd;
 
 use args::{Args, Part};
 use error::BenchError;
@@ -35,6 +36,7 @@ async fn measure(args: &Args, work: &Path) -> Result<Vec<String>, BenchError> {
             Part::Streams => streams::run(args, backend, work).await?,
             Part::Hooks => hooks::run(args, backend, work).await?,
             Part::Calls => calls::run(args, backend, work).await?,
+            Part::Workerd => workerd::run(args, backend, work).await.map(|()| Vec::new())?,
         });
     }
     Ok(missed)
