@@ -7,7 +7,7 @@ help: ## This list
 run: ## Install what is missing, build, and serve a demo on 127.0.0.1:3000 (PORT=3001 make run for another port)
 	@scripts/run
 
-build: ## All release artefacts: the component and the runner
+build: ## All release artefacts: the component, the runner, the Worker bundle
 	@scripts/build
 
 test: ## Everything that must hold
@@ -23,4 +23,4 @@ fmt: ## Format the sources
 	@cargo fmt --all
 
 clean: ## Remove what was built
-	@rm -rf target
+	@rm -rf target worker/build

@@ -29,8 +29,10 @@ function splitOutside(text, word) {
   return parts.map((part) => part.join(" ").replace(/\( /g, "(").replace(/ \)/g, ")"));
 }
 
-const metadata = execFileSync("cargo", ["metadata", "--locked", "--format-version", "1"], { maxBuffer: 1 << 28 });
-const packages = JSON.parse(metadata).packages;
+/** The Worker is a workspace of its own. */
+const WORKSPACES = ["Cargo.toml", "worker/Cargo.toml"];
+const metadata = (manifest) => execFileSync("cargo", ["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest], { maxBuffer: 1 << 28 });
+const packages = WORKSPACES.flatMap((manifest) => JSON.parse(metadata(manifest)).packages);
 const refused = packages.filter((p) => !isAccepted(p.license ?? "none"));
 for (const p of refused) console.error(`${p.name} ${p.version}: ${p.license ?? "no licence"}`);
 console.log(`licences: ${packages.length - refused.length} packages fit, ${refused.length} do not`);

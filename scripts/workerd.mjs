@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Runs the Worker bundle on workerd, with the flags of the bundled runner: `node scripts/workerd.mjs up --listen ADDR --state-dir DIR --variable KEY=VALUE`.
-// A variable is a binding of the same name in upper case. `--worker DIR` runs the Worker whose wrangler.toml is there. Prints `Serving http://ADDR` once it
-// listens.
+// A variable is a binding of the same name in upper case. `--worker DIR` runs the Worker whose wrangler.toml is there. Each further `--listen` has a
+// Worker of its own, on the same objects. Prints `Serving http://ADDR` for each once it listens, in their order.
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
@@ -17,11 +17,11 @@ function fail(message) {
 
 /** The flags of `up`. Those of the runner that mean nothing here are taken and left alone. */
 function readFlags(words) {
-  const flags = { listen: "127.0.0.1:3000", stateDir: ".tollgate-workerd", worker: join(ROOT, "worker"), variables: new Map() };
+  const flags = { listen: [], stateDir: ".tollgate-workerd", worker: join(ROOT, "worker"), variables: new Map() };
   for (let place = 0; place < words.length; place += 2) {
     const [name, value] = [words[place], words[place + 1]];
     if (value === undefined) fail(`${name} has no value`);
-    if (name === "--listen") flags.listen = value;
+    if (name === "--listen") flags.listen.push(value);
     else if (name === "--state-dir") flags.stateDir = value;
     else if (name === "--worker") flags.worker = resolve(value);
     else if (name === "--variable") {
@@ -31,6 +31,7 @@ function readFlags(words) {
       fail(`${name} is unknown`);
     }
   }
+  if (flags.listen.length === 0) flags.listen.push("127.0.0.1:3000");
   return flags;
 }
 
@@ -51,7 +52,12 @@ function writeConfig({ listen, stateDir, variables }, { main, date, flags, objec
   const storage = join(stateDir, "objects");
   mkdirSync(storage, { recursive: true });
   const bindings = [...variables].map(([key, text]) => `(name = ${quoted(key.toUpperCase())}, text = ${quoted(text)})`);
-  bindings.push(...objects.map((name) => `(name = ${quoted(name.toUpperCase())}, durableObjectNamespace = ${quoted(name)})`));
+  // The first Worker has the objects; the others reach them by its name.
+  const places = listen.map((_, place) => (place === 0 ? "tollgate" : `tollgate${place}`));
+  const objectBindings = (place) => objects.map((name) => {
+    const namespace = place === 0 ? quoted(name) : `(className = ${quoted(name)}, serviceName = "tollgate")`;
+    return `(name = ${quoted(name.toUpperCase())}, durableObjectNamespace = ${namespace})`;
+  });
   const namespaces = objects.map((name) => `(className = ${quoted(name)}, uniqueKey = ${quoted(`tollgate-${name.toLowerCase()}`)}, enableSql = true)`);
   const path = join(stateDir, "workerd.capnp");
   const beside = dirname(main);
@@ -60,23 +66,25 @@ function writeConfig({ listen, stateDir, variables }, { main, date, flags, objec
   writeFileSync(path, `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
-    (name = "tollgate", worker = .tollgate),
+${places.map((name) => `    (name = ${quoted(name)}, worker = .${name}),`).join("\n")}
     (name = "objects", disk = (path = ${quoted(storage)}, writable = true)),
     (name = "outside", network = (allow = ["public", "private"], tlsOptions = (trustBrowserCas = true))),
   ],
-  sockets = [(name = "http", address = ${quoted(listen)}, http = (), service = "tollgate")],
+  sockets = [
+${places.map((name, place) => `    (name = ${quoted(name)}, address = ${quoted(listen[place])}, http = (), service = ${quoted(name)}),`).join("\n")}
+  ],
 );
-const tollgate :Workerd.Worker = (
+${places.map((name, place) => `const ${name} :Workerd.Worker = (
   modules = [
 ${modules.join("\n")}
   ],
   compatibilityDate = ${quoted(date)},
   compatibilityFlags = [${flags.join(", ")}],
-  bindings = [${bindings.join(", ")}],
-  durableObjectNamespaces = [${namespaces.join(", ")}],
-  durableObjectStorage = (localDisk = "objects"),
+  bindings = [${[...bindings, ...objectBindings(place)].join(", ")}],
+  durableObjectNamespaces = [${place === 0 ? namespaces.join(", ") : ""}],
+  durableObjectStorage = (${place === 0 ? 'localDisk = "objects"' : "none = void"}),
   globalOutbound = "outside",
-);
+);`).join("\n")}
 `, { mode: 0o600 });
   return path;
 }
@@ -97,22 +105,26 @@ const serve = [program, "serve", config, "--control-fd=3"];
 const [first, ...rest] = existsSync("/usr/bin/setpriv") ? ["/usr/bin/setpriv", "--pdeathsig", "KILL", ...serve] : serve;
 const child = spawn(first, rest, { stdio: ["ignore", "inherit", "inherit", "pipe"] });
 
-/** Says that it serves; or, as the runner does, leaves where the configuration is wrong: the log has said why. */
-async function serving(authority) {
-  const ready = await fetch(`http://${authority}/_tollgate/readyz`);
-  if ((await ready.json()).code !== "config_invalid") return console.log(`Serving http://${authority}`);
+/** Says that they serve; or, as the runner does, leaves where the configuration is wrong: the log has said why. */
+async function serving(authorities) {
+  const ready = await fetch(`http://${authorities[0]}/_tollgate/readyz`);
+  if ((await ready.json()).code !== "config_invalid") return authorities.forEach((authority) => console.log(`Serving http://${authority}`));
   child.removeAllListeners("exit");
   child.on("exit", () => process.exit(1));
   child.kill("SIGKILL");
 }
 
 let told = "";
+const ports = new Map();
 child.stdio[3].on("data", async (data) => {
   told += data;
   for (let end = told.indexOf("\n"); end >= 0; end = told.indexOf("\n")) {
     const event = JSON.parse(told.slice(0, end));
     told = told.slice(end + 1);
-    if (event.event === "listen") await serving(`${flags.listen.replace(/:[0-9]+$/, "")}:${event.port}`);
+    if (event.event !== "listen") continue;
+    ports.set(event.socket, event.port);
+    if (ports.size < flags.listen.length) continue;
+    await serving(flags.listen.map((address, place) => `${address.replace(/:[0-9]+$/, "")}:${ports.get(place === 0 ? "tollgate" : `tollgate${place}`)}`));
   }
 });
 for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => child.kill(signal));

@@ -60,6 +60,11 @@ impl Meters {
         self.add(format!("tollgate_ledger_requests_total{{step=\"{step}\"}}"), 1);
     }
 
+    /// A part of the ledger was opened, where it is in parts.
+    pub fn opened(&mut self) {
+        self.add("tollgate_ledger_opened_total".to_owned(), 1);
+    }
+
     /// A durable step took so long.
     pub fn latency(&mut self, step: Step, elapsed_us: u64) {
         let family = match step {

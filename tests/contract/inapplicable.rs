@@ -59,8 +59,6 @@ const WORKERD: &[Inapplicable] = &[
     (
         "an object lives in one process: two on one storage are no deployment",
         &[
-            "two_gateways::two_gateways_deliver_each_event_once_and_in_order",
-            "two_gateways::two_gateways_order_once",
             "two_gateways::what_one_gateway_left_behind_another_delivers",
             "usage_crashes::a_call_that_was_given_up_as_lost_and_ends_after_all_is_charged_its_usage",
         ],

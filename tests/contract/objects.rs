@@ -1,13 +1,14 @@
 //! Where each customer's part of the ledger is an object of its own: what a call asks of it, and that it may go and come back.
 
-use crate::support::Suite;
 use crate::support::buyer::Buyer;
-use crate::support::eventually;
+use crate::support::call::Reply;
 use crate::support::gateway::{CONFIG, Gateway};
 use crate::support::script::{Script, Step};
+use crate::support::stage::Gate;
+use crate::support::{Suite, eventually};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 crate::cases! {
     ;
@@ -16,14 +17,23 @@ crate::cases! {
     an_object_may_be_evicted_between_admission_and_settle,
 }
 
-/// How long workerd lets an object idle before it drops it from memory.
-const IDLE: Duration = Duration::from_secs(10);
+/// More than there are seconds until an object that is left alone is evicted, with room for a slow machine.
+const CUSTOMERS: usize = 40;
+
+async fn counter(gateway: &Gateway, name: &str) -> usize {
+    let text = gateway.control("GET", "/metrics").send().await.text();
+    let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    values.next().map_or(0, |count| count.parse().unwrap())
+}
 
 /// How often objects were asked for a step of a call.
-async fn asked(gateway: &Gateway, step: &str) -> u64 {
-    let text = gateway.control("GET", "/metrics").send().await.text();
-    let name = format!("tollgate_ledger_requests_total{{step=\"{step}\"}} ");
-    text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
+async fn asked(gateway: &Gateway, step: &str) -> usize {
+    counter(gateway, &format!("tollgate_ledger_requests_total{{step=\"{step}\"}}")).await
+}
+
+/// How often objects were opened, as far as the index was told.
+async fn opened(gateway: &Gateway) -> usize {
+    counter(gateway, "tollgate_ledger_opened_total").await
 }
 
 async fn a_call_asks_its_customers_object_twice(suite: Arc<Suite>) {
@@ -42,23 +52,51 @@ async fn a_call_asks_its_customers_object_twice(suite: Arc<Suite>) {
     assert_eq!((asked(&gateway, "probe").await, asked(&gateway, "renew").await), (0, 0));
 }
 
+/// A call whose reply has begun and ends with its gate.
+struct Begun {
+    buyer: Buyer,
+    id: String,
+    gate: Gate,
+    running: JoinHandle<Reply>,
+}
+
+impl Begun {
+    async fn on(suite: &Suite, gateway: &Gateway) -> Self {
+        let buyer = Buyer::new(gateway, &suite.backend, "translate");
+        buyer.grant("10").await;
+        let gate = suite.backend.gate();
+        let call = buyer.call().script(&Script::chunked().then(Step::Text("begun".into())).then(gate.step()));
+        let id = call.request_id();
+        let running = tokio::spawn(async move { call.send().await });
+        buyer.expect_forwarded(1).await;
+        Self { buyer, id, gate, running }
+    }
+
+    async fn end(self) {
+        self.gate.open();
+        self.running.await.unwrap().assert_ok();
+        let record = self.buyer.call_in_state(&self.id, "settled").await;
+        assert_eq!((&record["charge"], &record["lost"]), (&"1".into(), &false.into()));
+        self.buyer.expect_used("1").await;
+        self.buyer.gateway.assert_balanced(&self.buyer.id).await;
+    }
+}
+
 async fn an_object_may_be_evicted_between_admission_and_settle(suite: Arc<Suite>) {
-    // The lease is not renewed within the time that the object idles.
-    let config = CONFIG.replace("[gateway]", "[gateway]\nhold_lease = \"90s\"");
+    // No lease is renewed within the time that an object idles before it is evicted, which is 10 s.
+    let config = CONFIG.replace("[gateway]", "[gateway]\nhold_lease = \"240s\"");
     let (gateway, _home) = suite.start(&config).await;
-    let buyer = Buyer::new(&gateway, &suite.backend, "translate");
-    buyer.grant("10").await;
-    let gate = suite.backend.gate();
-    let call = buyer.call().script(&Script::chunked().then(Step::Text("begun".into())).then(gate.step()));
-    let id = call.request_id();
-    let running = tokio::spawn(async move { call.send().await });
-    buyer.expect_forwarded(1).await;
-    // Nothing says when an object has gone; after twice the time none is left that was not asked.
-    tokio::time::sleep(2 * IDLE).await;
-    gate.open();
-    running.await.unwrap().assert_ok();
-    let record = buyer.call_in_state(&id, "settled").await;
-    assert_eq!((&record["charge"], &record["lost"]), (&"1".into(), &false.into()));
-    buyer.expect_used("1").await;
-    buyer.gateway.assert_balanced(&buyer.id).await;
+    let mut calls = Vec::new();
+    for _ in 0..CUSTOMERS {
+        calls.push(Begun::on(&suite, &gateway).await);
+    }
+    // Who looks at an object keeps it awake: each call that ends tells for how long objects had been left alone.
+    for call in calls {
+        call.end().await;
+        if opened(&gateway).await > CUSTOMERS {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    panic!("no object was opened a second time");
 }

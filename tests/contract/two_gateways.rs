@@ -1,7 +1,7 @@
 //! Two gateways on one ledger: what is told is told once, and what is ordered is ordered once (contract section 4).
 
 use crate::support::buyer::units;
-use crate::support::gateway::short_lease;
+use crate::support::gateway::{Home, short_lease};
 use crate::support::receiver::{Answer, HOOKS};
 use crate::support::watched::{Watched, event_id, repurchase};
 use crate::support::{Suite, eventually};
@@ -15,12 +15,14 @@ crate::cases! {
     two_gateways_deliver_each_event_once_and_in_order,
     two_gateways_order_once,
     what_one_gateway_left_behind_another_delivers,
+    two_gateways_forward_no_more_than_was_bought,
+    two_gateways_charge_one_id_once,
 }
 
 /// A customer of two gateways that share their state, and whose holds are lost soon.
-async fn pair(suite: &Suite) -> (Watched, Watched, crate::support::gateway::Home) {
-    let (first, home) = suite.start(&short_lease("")).await;
-    let second = home.start().await;
+async fn pair(suite: &Suite) -> (Watched, Watched, Home) {
+    let home = Home::new(&short_lease(""), &suite.backend, &suite.receiver);
+    let [first, second] = home.start_pair().await;
     let one = suite.watched_on(&first, "translate");
     let mut other = one.clone();
     other.buyer.gateway = second;
@@ -94,4 +96,39 @@ async fn what_one_gateway_left_behind_another_delivers(suite: Arc<Suite>) {
     .await;
     other.expect_orders(1).await;
     assert_eq!(other.balance().await["granted"], "20");
+}
+
+async fn two_gateways_forward_no_more_than_was_bought(suite: Arc<Suite>) {
+    let (one, other, _home) = pair(&suite).await;
+    one.grant("50").await;
+    let mut calls = JoinSet::new();
+    for _ in 0..100 {
+        for call in [one.call(), other.call()] {
+            calls.spawn(async move { call.send().await.status });
+        }
+    }
+    let statuses = calls.join_all().await;
+    let count = |status: u16| statuses.iter().filter(|one| **one == status).count();
+    assert_eq!((count(200), count(402)), (50, 150));
+    assert_eq!(one.received().len(), 50);
+    other.expect_used("50").await;
+    other.gateway.assert_balanced(&one.id).await;
+}
+
+async fn two_gateways_charge_one_id_once(suite: Arc<Suite>) {
+    let (one, other, _home) = pair(&suite).await;
+    one.grant("50").await;
+    let id = one.call().request_id();
+    let mut calls = JoinSet::new();
+    for _ in 0..50 {
+        for call in [one.call().id(&id), other.call().id(&id)] {
+            calls.spawn(async move { call.send().await });
+        }
+    }
+    let replies = calls.join_all().await;
+    assert!(replies.iter().all(|reply| matches!(reply.status, 200 | 409)));
+    let charged = replies.iter().filter(|reply| reply.status == 200 && reply.headers.one("tollgate-replay").is_none());
+    assert_eq!(charged.count(), 1, "the others are replays");
+    one.expect_used("1").await;
+    other.gateway.assert_balanced(&one.id).await;
 }

@@ -160,6 +160,7 @@ impl Core {
             busy: Busy::default(),
             is_more_due: Cell::new(false),
         };
+        core.book.count(tollgate::book::metrics::Meters::opened);
         // An alarm may be set from before, and nobody remembers for when.
         core.arm_again();
         Ok(core)

@@ -93,13 +93,15 @@ impl Home {
         paths.filter(is_object).collect()
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, listeners: usize) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let variable = |name: &str, value: &str| ["--variable".to_owned(), format!("{name}={value}")];
         let config = format!("@{}", self.dir.path().join("tollgate.toml").display());
         let mut command = Command::new(runner());
-        command.current_dir(root).args(["up", "--listen", "127.0.0.1:0", "--from", "spin.toml", "--state-dir"]);
-        command.arg(self.state_path());
+        command.current_dir(root).args(["up", "--from", "spin.toml", "--state-dir"]).arg(self.state_path());
+        for _ in 0..listeners {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         command.args(variable("config", &config)).args(variable("admin_token", ADMIN_TOKEN));
         command.args(variable("read_token", READ_TOKEN)).args(variable("agents_sk", AGENTS_SK));
         command.args(variable("gateway_secret", GATEWAY_SECRET)).args(variable("backend_auth", BACKEND_AUTH));
@@ -111,13 +113,27 @@ impl Home {
 
     /// Starts the runner on this state and waits until it is ready.
     pub(crate) async fn try_start(&self) -> Result<Gateway, String> {
-        let command = self.command();
-        let gateway = tokio::task::spawn_blocking(move || start(command)).await.unwrap()?;
+        Ok(self.try_start_with(1).await?.remove(0))
+    }
+
+    /// Two gateways on this state: two runners, or on workerd, where objects live in one process, two Workers.
+    pub(crate) async fn start_pair(&self) -> [Gateway; 2] {
+        if !is_workerd() {
+            return [self.start().await, self.start().await];
+        }
+        let pair = self.try_start_with(2).await.unwrap_or_else(|error| panic!("{error}"));
+        pair.try_into().unwrap_or_else(|_| panic!("two listen"))
+    }
+
+    async fn try_start_with(&self, listeners: usize) -> Result<Vec<Gateway>, String> {
+        let command = self.command(listeners);
+        let gateways = tokio::task::spawn_blocking(move || start(command, listeners)).await.unwrap()?;
+        let gateway = &gateways[0];
         let deadline = Instant::now() + START_DEADLINE;
         loop {
             let ready = gateway.call("GET", "/_tollgate/readyz").try_send().await;
             match ready {
-                Ok(reply) if reply.status == 200 => return Ok(gateway),
+                Ok(reply) if reply.status == 200 => return Ok(gateways),
                 _ if Instant::now() > deadline => return Err(format!("never ready: {ready:?}, {}", gateway.log())),
                 _ => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -131,10 +147,10 @@ impl Home {
 
     /// Runs the runner with a config that it must refuse, and returns what it said.
     pub(crate) async fn refused(&self) -> String {
-        let command = self.command();
-        let outcome = tokio::task::spawn_blocking(move || start(command)).await.unwrap();
+        let command = self.command(1);
+        let outcome = tokio::task::spawn_blocking(move || start(command, 1)).await.unwrap();
         match outcome {
-            Ok(gateway) => panic!("it serves http://{}", gateway.address),
+            Ok(gateways) => panic!("it serves http://{}", gateways[0].address),
             Err(said) => said,
         }
     }
@@ -165,7 +181,7 @@ pub(crate) fn missing_artefact() -> Option<String> {
 }
 
 /// Waits for the runner's `Serving` line; an error is what it said when it ended without one.
-fn start(mut command: Command) -> Result<Gateway, String> {
+fn start(mut command: Command, listeners: usize) -> Result<Vec<Gateway>, String> {
     let mut child = command.spawn().map_err(|error| format!("cannot start the runner: {error}"))?;
     let log = Arc::new(Mutex::new(String::new()));
     let (lines, serving) = std::sync::mpsc::channel();
@@ -184,13 +200,10 @@ fn start(mut command: Command) -> Result<Gateway, String> {
             }
         }
     });
-    let process = Process { child: Mutex::new(child), log };
-    match serving.recv_timeout(START_DEADLINE) {
-        Ok(address) => Ok(Gateway {
-            address: address.parse().map_err(|error| format!("{address}: {error}"))?,
-            admin_token: ADMIN_TOKEN.into(),
-            process: Some(Arc::new(process)),
-        }),
+    let process = Arc::new(Process { child: Mutex::new(child), log });
+    let addresses: Result<Vec<String>, _> = (0..listeners).map(|_| serving.recv_timeout(START_DEADLINE)).collect();
+    match addresses {
+        Ok(addresses) => addresses.iter().map(|address| listening(address, &process)).collect(),
         Err(RecvTimeoutError::Timeout) => {
             Err(format!("no `Serving` line in {START_DEADLINE:?}: {}", process.log.lock().unwrap()))
         }
@@ -201,6 +214,11 @@ fn start(mut command: Command) -> Result<Gateway, String> {
             Err(format!("it ended with {status} and said: {}", process.log.lock().unwrap()))
         }
     }
+}
+
+fn listening(address: &str, process: &Arc<Process>) -> Result<Gateway, String> {
+    let address = address.parse().map_err(|error| format!("{address}: {error}"))?;
+    Ok(Gateway { address, admin_token: ADMIN_TOKEN.into(), process: Some(Arc::clone(process)) })
 }
 
 impl Gateway {
