@@ -115,8 +115,8 @@ fn a_settle_works_after_another_instance_changed_the_account() {
     grant(&first, "c", "p", "10");
     submit(&first, "c", admit("a"));
     submit(&second, "c", admit("b"));
-    assert_eq!(submit(&first, "c", settle("a")).result, Ok(Outcome::Settled));
-    assert_eq!(submit(&second, "c", settle("a")).result, Ok(Outcome::AlreadyEnded));
+    assert_eq!(submit(&first, "c", settle("a")).result, Ok(Outcome::Settled { charge: Quantity::ONE }));
+    assert_eq!(submit(&second, "c", settle("a")).result, Ok(Outcome::AlreadyEnded { charge: Quantity::ONE }));
     assert_eq!(submit(&second, "c", settle("b")).balance.used, "2".parse().unwrap());
 }
 

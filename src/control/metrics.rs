@@ -33,7 +33,11 @@ const FAMILIES: [(&str, Shown, &str); 8] = [
     ("tollgate_calls_total", Shown::Labelled, "Calls by product and outcome."),
     ("tollgate_charged_quantity_total", Shown::Quantity, "Quantity charged by product, in the product's unit."),
     ("tollgate_ledger_requests_total", Shown::Labelled, "Steps of calls asked of parts of the ledger, where it is in parts."),
-    ("tollgate_ledger_opened_total", Shown::Count, "Parts of the ledger that were opened, where it is in parts: first, and after they had been evicted."),
+    (
+        "tollgate_ledger_opened_total",
+        Shown::Count,
+        "Parts of the ledger that were opened, where it is in parts: first, and after they had been evicted.",
+    ),
     ("tollgate_lost_holds_total", Shown::Count, "Holds whose lease ended unrenewed."),
     ("tollgate_ledger_errors_total", Shown::Count, "Batches that the ledger could not write."),
     ("tollgate_hold_seconds", Shown::Histogram, "Time until a call's hold was durable."),

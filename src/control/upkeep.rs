@@ -90,7 +90,7 @@ async fn end_lost_holds<D: Database>(
     let mut corrupt = None;
     for OverdueHold { key, request_id } in holds {
         match book.submit(&key, Command::LoseHold { request_id, charge }, now_ms).await {
-            Ok(reply) if reply.result == Ok(Outcome::Settled) => {
+            Ok(reply) if matches!(reply.result, Ok(Outcome::Settled { .. })) => {
                 report.lost_holds += 1;
                 book.count(|meters| {
                     meters.lost_holds(1);

@@ -76,6 +76,15 @@ impl Outcome {
         }
     }
 
+    /// The same, once the ledger has said what packages covered of it.
+    #[must_use]
+    pub fn covered(self, charge: Quantity) -> Self {
+        match self {
+            Self::Charged { is_usage_missing, .. } => Self::Charged { quantity: charge, is_usage_missing },
+            Self::Released | Self::Replayed => self,
+        }
+    }
+
     /// Whether the charge is the hold for want of readable usage.
     #[must_use]
     pub fn is_usage_missing(self) -> bool {

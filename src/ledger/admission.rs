@@ -91,7 +91,7 @@ impl Account {
     pub(super) fn renew(&mut self, request_id: &RequestId, attempt: u32, lease_ends_ms: i64) -> Result<Outcome, Refusal> {
         let call = self.calls.get(request_id).ok_or(Refusal::NotFound)?;
         if call.attempt != attempt || call.state != CallState::Held {
-            return Ok(Outcome::AlreadyEnded);
+            return Ok(Outcome::AlreadyEnded { charge: call.charge });
         }
         let mut call = call.clone();
         call.lease_ends_ms = call.lease_ends_ms.max(lease_ends_ms);

@@ -204,9 +204,15 @@ pub enum Outcome {
     /// The call's lease was renewed.
     Renewed,
     /// The call ended now.
-    Settled,
+    Settled {
+        /// What packages covered of its cost: what is more is its overrun.
+        charge: Quantity,
+    },
     /// The call had ended before, or another attempt replaced it: nothing changed.
-    AlreadyEnded,
+    AlreadyEnded {
+        /// What the call is charged.
+        charge: Quantity,
+    },
     /// The package was granted now.
     Granted(Package),
     /// The package as it is after the command (or was already: repeated grants and corrections change nothing).

@@ -13,7 +13,7 @@ impl Account {
     pub(super) fn settle(&mut self, settlement: &Settlement, now_ms: i64) -> Result<Outcome, Refusal> {
         let call = self.calls.get(&settlement.request_id).ok_or(Refusal::NotFound)?;
         if call.attempt != settlement.attempt || call.is_final {
-            return Ok(Outcome::AlreadyEnded);
+            return Ok(Outcome::AlreadyEnded { charge: call.charge });
         }
         let mut call = call.clone();
         call.status = settlement.status;
@@ -24,15 +24,16 @@ impl Account {
         } else {
             self.correct(&mut call, settlement.charge, now_ms);
         }
+        let charge = call.charge;
         self.store_call(call);
-        Ok(Outcome::Settled)
+        Ok(Outcome::Settled { charge })
     }
 
     /// A lease that was renewed meanwhile, or a call that has ended, is not lost.
     pub(super) fn lose_hold(&mut self, request_id: &RequestId, charge: bool, now_ms: i64) -> Result<Outcome, Refusal> {
         let call = self.calls.get(request_id).ok_or(Refusal::NotFound)?;
         if call.state != CallState::Held || call.lease_ends_ms > now_ms {
-            return Ok(Outcome::AlreadyEnded);
+            return Ok(Outcome::AlreadyEnded { charge: call.charge });
         }
         let mut call = call.clone();
         call.lost = true;
@@ -47,8 +48,9 @@ impl Account {
             request_id: Some(request_id.clone()),
             ..Event::of(EventKind::CallLost, now_ms)
         });
+        let charge = call.charge;
         self.store_call(call);
-        Ok(Outcome::Settled)
+        Ok(Outcome::Settled { charge })
     }
 
     /// Replaces the hold by the charge: from the held legs first, then from what is available, and the rest is overrun.

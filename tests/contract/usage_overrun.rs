@@ -40,8 +40,15 @@ async fn figures(buyer: &Buyer) -> Value {
 /// Sends a call that costs more than there is, and returns its record.
 async fn overrun(buyer: &Buyer, tokens: &str) -> Value {
     let call = ask(buyer, tokens);
-    call.send().await.assert_ok();
-    buyer.call_record(&call.request_id()).await
+    let reply = call.send().await;
+    reply.assert_ok();
+    let record = buyer.call_record(&call.request_id()).await;
+    assert_eq!(
+        record["charge"],
+        reply.header("tollgate-charge").as_str(),
+        "its headers tell what was charged, less what was overrun"
+    );
+    record
 }
 
 async fn what_a_hold_does_not_need_is_free_at_once(suite: Arc<Suite>) {

@@ -249,6 +249,7 @@ impl Core {
         let verdict = match reply.result {
             Ok(Outcome::Admitted(Admission::Held { attempt, hold })) => Verdict::Held { attempt, hold },
             Ok(Outcome::Admitted(Admission::Replay)) => Verdict::Replay,
+            Ok(Outcome::Settled { charge } | Outcome::AlreadyEnded { charge }) => Verdict::Ended { charge },
             Ok(_) => Verdict::Done,
             Err(Refusal::InFlight) => self.repeated(key, message).unwrap_or_else(|| self.refuse(key, &Refusal::InFlight)),
             Err(refusal) => self.refuse(key, &refusal),

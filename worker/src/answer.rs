@@ -68,18 +68,22 @@ pub(crate) async fn answer(
     let answering = Answering { relay, hold, status, idle_timeout_ms };
     match (way, body) {
         (Way::Untouched(outcome), body) => {
+            let mut outcome = outcome;
             if is_durable {
                 gateway.context.wait_until(async move {
                     answering.hold.settle(outcome, status).await;
                 });
-            } else if !answering.hold.settle(outcome, status).await {
-                return failed();
+            } else {
+                match answering.hold.settle(outcome, status).await {
+                    Some(settled) => outcome = settled,
+                    None => return failed(),
+                }
             }
             wire::reply(status, &headers(Some(outcome)), &body.map_or(Body::None, Body::Stream))
         }
         (Way::OnceRead | Way::AsItArrives, None) => match answering.end(Ending::Complete).await {
-            (outcome, true) => wire::reply(status, &headers(Some(outcome)), &Body::None),
-            (_, false) => failed(),
+            Some(outcome) => wire::reply(status, &headers(Some(outcome)), &Body::None),
+            None => failed(),
         },
         (Way::OnceRead, Some(stream)) => match answering.read_whole(Incoming::of(&stream)).await {
             Some((outcome, passed)) => send(gateway, (status, length, idle_timeout_ms), &headers(Some(outcome)), passed),
@@ -119,23 +123,23 @@ fn send(
 }
 
 impl Answering {
-    async fn end(self, ending: Ending) -> (Outcome, bool) {
+    async fn end(self, ending: Ending) -> Option<Outcome> {
         let outcome = self.relay.outcome(self.hold.admission(), self.status, ending);
-        (outcome, self.hold.settle(outcome, self.status).await)
+        self.hold.settle(outcome, self.status).await
     }
 
     /// Reads and settles, before anything is sent.
     async fn read_whole(mut self, from: Incoming) -> Option<(Outcome, Passed<Infallible>)> {
         let passed = self.hold.kept_during(self.relay.read_whole::<Clock, _>(from)).await;
-        let (outcome, is_settled) = self.end(passed.ending).await;
-        is_settled.then_some((outcome, passed))
+        let outcome = self.end(passed.ending).await?;
+        Some((outcome, passed))
     }
 
     /// Moves a body to the caller while it is read, and settles before its end.
     async fn pass(mut self, from: Incoming, mut to: Outgoing) {
         let idle_timeout_ms = self.idle_timeout_ms;
         let passed = self.hold.kept_during(self.relay.pass::<Clock, _>(from, &mut to)).await;
-        let (_, is_settled) = self.end(passed.ending).await;
+        let is_settled = self.end(passed.ending).await.is_some();
         passed.finish::<Clock>(to, is_settled, idle_timeout_ms).await;
     }
 

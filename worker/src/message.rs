@@ -77,6 +77,10 @@ pub(crate) struct CallAnswer {
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     Done,
+    /// The call has ended, now or before.
+    Ended {
+        charge: Quantity,
+    },
     Held {
         attempt: u32,
         hold: Quantity,

@@ -58,7 +58,7 @@ pub(crate) async fn ask_patiently(
 /// Why a step was refused; none where it was not.
 pub(crate) fn refusal(verdict: &Verdict) -> Option<Refusal> {
     Some(match verdict {
-        Verdict::Done | Verdict::Held { .. } | Verdict::Replay => return None,
+        Verdict::Done | Verdict::Ended { .. } | Verdict::Held { .. } | Verdict::Replay => return None,
         Verdict::Exhausted { needed, available } => Refusal::Exhausted { needed: *needed, available: *available },
         Verdict::Expired => Refusal::Expired,
         Verdict::Frozen => Refusal::Frozen,
@@ -137,18 +137,19 @@ impl Hold {
         }
     }
 
-    /// Ends the call; false where that is not durable in time. Its lease decides then.
-    pub(crate) async fn settle(self, outcome: Outcome, status: u16) -> bool {
-        self.end(outcome.charge(), Some(status), outcome.is_usage_missing(), outcome.label()).await
+    /// Ends the call, and says how it has ended; none where that is not durable in time. Its lease decides then.
+    pub(crate) async fn settle(self, outcome: Outcome, status: u16) -> Option<Outcome> {
+        let charge = self.end(outcome.charge(), Some(status), outcome.is_usage_missing(), outcome.label()).await?;
+        Some(outcome.covered(charge))
     }
 
     /// Ends a call that got no reply: it costs nothing.
     pub(crate) async fn release(self, reason: &str) -> bool {
-        self.end(Quantity::ZERO, None, false, reason).await
+        self.end(Quantity::ZERO, None, false, reason).await.is_some()
     }
 
-    async fn end(self, charge: Quantity, status: Option<u16>, usage_missing: bool, outcome: &str) -> bool {
-        let Some(attempt) = self.attempt() else { return true };
+    async fn end(self, charge: Quantity, status: Option<u16>, usage_missing: bool, outcome: &str) -> Option<Quantity> {
+        let Some(attempt) = self.attempt() else { return Some(charge) };
         let started_ms = now_ms();
         let step = Step::Settle {
             attempt,
@@ -163,18 +164,19 @@ impl Hold {
         let told = ask_patiently(&self.gateway, message.clone(), SETTLE_PATIENCE_MS).await;
         SETTLE_US.set(Some(elapsed_us(started_ms)));
         match told {
-            Ok(told) if refusal(&told.verdict).is_none() => true,
+            Ok(CallAnswer { verdict: Verdict::Ended { charge }, .. }) => Some(charge),
             Ok(_) => {
                 log::line("a call that was admitted cannot be settled");
-                false
+                None
             }
             Err(error) => {
                 log::line(&format!("a settle is not durable in time: {}", error.0));
                 self.settle_late(message);
-                false
+                None
             }
         }
     }
+
     /// Goes on while a Worker may: what was used is charged all the same, once that can be written. After that the hold's lease decides.
     fn settle_late(&self, message: CallMessage) {
         let gateway = Rc::clone(&self.gateway);

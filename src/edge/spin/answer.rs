@@ -12,6 +12,9 @@ use crate::gateway::{Head, Identified, Metering, Outcome, ReplyShape, Way, heade
 use crate::meter::Ending;
 use crate::relay::{Limits, Passed, ReplyRelay};
 
+/// A reply whose charge is not durable in time is aborted.
+const UNSETTLED: ErrorCode = ErrorCode::InternalError(None);
+
 /// A reply with a body that is looked at, and the call that it ends.
 struct Answering {
     relay: ReplyRelay,
@@ -51,7 +54,7 @@ pub(super) async fn answer(
     let answering = Answering { relay, unsettled, status, is_durable, idle_timeout_ms };
     let response = match way {
         Way::Untouched(outcome) => {
-            settled(answering.unsettled.end(outcome, status, is_durable).await)?;
+            let outcome = answering.unsettled.end(outcome, status, is_durable).await.ok_or(UNSETTLED)?;
             let (chunks, ending) = Response::consume_body(reply, accepted());
             Response::new(headers(Some(outcome))?, Some(chunks), ending).0
         }
@@ -78,22 +81,16 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-/// A reply whose charge is not durable in time is aborted.
-fn settled(is_settled: bool) -> Result<(), ErrorCode> {
-    if is_settled { Ok(()) } else { Err(ErrorCode::InternalError(None)) }
-}
-
 impl Answering {
-    async fn end(self, ending: Ending) -> (Outcome, bool) {
+    async fn end(self, ending: Ending) -> Option<Outcome> {
         let outcome = self.relay.outcome(self.unsettled.admission(), self.status, ending);
-        (outcome, self.unsettled.end(outcome, self.status, self.is_durable).await)
+        self.unsettled.end(outcome, self.status, self.is_durable).await
     }
 
     /// Reads and settles, before anything is sent.
     async fn read_whole(mut self, from: Incoming) -> Result<(Outcome, Passed<Fields>), ErrorCode> {
         let passed = self.relay.read_whole::<Clock, _>(from).await;
-        let (outcome, is_settled) = self.end(passed.ending).await;
-        settled(is_settled)?;
+        let outcome = self.end(passed.ending).await.ok_or(UNSETTLED)?;
         Ok((outcome, passed))
     }
 
@@ -101,7 +98,7 @@ impl Answering {
     async fn pass(mut self, from: Incoming, mut to: Outgoing) {
         let idle_timeout_ms = self.idle_timeout_ms;
         let passed = self.relay.pass::<Clock, _>(from, &mut to).await;
-        let (_, is_settled) = self.end(passed.ending).await;
+        let is_settled = self.end(passed.ending).await.is_some();
         passed.finish::<Clock>(to, is_settled, idle_timeout_ms).await;
     }
 

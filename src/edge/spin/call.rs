@@ -205,7 +205,7 @@ async fn give_up(
     error: ForwardError,
 ) -> Result<Response, ErrorCode> {
     let rate_limit = admitted.rate_limit.clone();
-    if !Unsettled::new(instance, identified, admitted).settle(Outcome::Released, None).await {
+    if Unsettled::new(instance, identified, admitted).settle(Outcome::Released, None).await.is_none() {
         return Err(ErrorCode::InternalError(None));
     }
     let problem = match error {

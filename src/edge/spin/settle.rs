@@ -7,7 +7,8 @@ use super::log;
 use crate::book::metrics::Step;
 use crate::gateway::{Identified, Outcome};
 use crate::ids::{AccountKey, RequestId};
-use crate::ledger::{Admission, Command, Settlement};
+use crate::ledger::{Admission, Command, Outcome as LedgerOutcome, Settlement};
+use crate::quantity::Quantity;
 
 /// How long settling may take before the reply is aborted (contract section 2).
 const SETTLE_PATIENCE_MS: i64 = 5000;
@@ -51,20 +52,20 @@ impl Unsettled {
         }))
     }
 
-    /// Settles; false where the charge is not durable in time.
-    pub(super) async fn settle(self, outcome: Outcome, status: Option<u16>) -> bool {
-        let Some(command) = self.command(outcome, status) else { return true };
-        let is_settled = settle_durably(self.instance, &self.account, command).await;
+    /// Settles, and says how the call has ended; none where the charge is not durable in time.
+    pub(super) async fn settle(self, outcome: Outcome, status: Option<u16>) -> Option<Outcome> {
+        let Some(command) = self.command(outcome, status) else { return Some(outcome) };
+        let charge = settle_durably(self.instance, &self.account, command).await;
         drop(self.lease);
-        is_settled
+        charge.map(|charge| outcome.covered(charge))
     }
 
-    /// Ends a call that got a reply: soon where what it costs is durable already, else at once. False where the charge is not durable in time.
-    pub(super) async fn end(self, outcome: Outcome, status: u16, is_durable: bool) -> bool {
+    /// Ends a call that got a reply: soon where what it costs is durable already, else at once. None where the charge is not durable in time.
+    pub(super) async fn end(self, outcome: Outcome, status: u16, is_durable: bool) -> Option<Outcome> {
         self.instance.book.count(|meters| meters.call(&self.account.product_id, outcome.label()));
         if is_durable {
             self.settle_later(outcome, Some(status));
-            return true;
+            return Some(outcome);
         }
         self.settle(outcome, Some(status)).await
     }
@@ -79,19 +80,22 @@ impl Unsettled {
     }
 }
 
-/// Settles, trying again while the ledger is unavailable; false where it took too long. The settle is then left to the background, and to the
-/// hold's lease after it.
-async fn settle_durably(instance: &'static Instance, account: &AccountKey, command: Command) -> bool {
+/// Settles, trying again while the ledger is unavailable, and says what was charged; none where it took too long. The settle is then left to the background,
+/// and to the hold's lease after it.
+async fn settle_durably(instance: &'static Instance, account: &AccountKey, command: Command) -> Option<Quantity> {
     let started_ns = monotonic_ns();
     loop {
         let try_started_ns = monotonic_ns();
         let error = match instance.book.submit(account, command.clone(), now_ms()).await {
             Ok(reply) => {
                 instance.book.count(|meters| meters.latency(Step::Settle, elapsed_us(started_ns)));
-                if let Err(refusal) = &reply.result {
-                    log::line(format!("a call that was admitted cannot be settled: {refusal:?}"));
-                }
-                return reply.result.is_ok();
+                return match reply.result {
+                    Ok(LedgerOutcome::Settled { charge } | LedgerOutcome::AlreadyEnded { charge }) => Some(charge),
+                    result => {
+                        log::line(format!("a call that was admitted cannot be settled: {:?}", result.err()));
+                        None
+                    }
+                };
             }
             Err(error) => error,
         };
@@ -103,7 +107,7 @@ async fn settle_durably(instance: &'static Instance, account: &AccountKey, comma
                 log::line(format!("a settle is left to its hold's lease: {error}"));
             }
             background::start(instance);
-            return false;
+            return None;
         }
         sleep_ms(SETTLE_RETRY_MS).await;
     }

@@ -117,7 +117,7 @@ fn a_call_that_costs_nothing_is_released_and_its_id_is_as_new() {
     assert_eq!(call_of(&account, 1).state, CallState::Released);
     assert_eq!(account.decide(&admit(1, 3), 3), held(2, 3));
     // The first attempt cannot end the second.
-    assert_eq!(account.decide(&settle(1, 1, 3), 4), Ok(Outcome::AlreadyEnded));
+    assert!(matches!(account.decide(&settle(1, 1, 3), 4), Ok(Outcome::AlreadyEnded { .. })));
     assert_eq!(call_of(&account, 1).state, CallState::Held);
 }
 
@@ -174,12 +174,15 @@ fn a_lost_hold_is_charged_or_freed_and_a_late_settle_corrects_either() {
         for cost in [0, 3, 4, 7] {
             let mut account = account_of(&[9]);
             account.decide(&admit(1, 4), 1).unwrap();
-            assert_eq!(account.decide(&lose(1, charge), 99), Ok(Outcome::AlreadyEnded), "its lease lives until 100");
-            assert_eq!(account.decide(&lose(1, charge), 100), Ok(Outcome::Settled));
+            assert!(
+                matches!(account.decide(&lose(1, charge), 99), Ok(Outcome::AlreadyEnded { .. })),
+                "its lease lives until 100"
+            );
+            assert!(matches!(account.decide(&lose(1, charge), 100), Ok(Outcome::Settled { .. })));
             assert_eq!((used(&account), call_of(&account, 1).lost), (vec![used_when_lost], true));
-            assert_eq!(account.decide(&settle(1, 1, cost), 150), Ok(Outcome::Settled));
+            assert!(matches!(account.decide(&settle(1, 1, cost), 150), Ok(Outcome::Settled { .. })));
             assert_eq!(used(&account), [cost]);
-            assert_eq!(account.decide(&settle(1, 1, cost), 151), Ok(Outcome::AlreadyEnded));
+            assert!(matches!(account.decide(&settle(1, 1, cost), 151), Ok(Outcome::AlreadyEnded { .. })));
         }
     }
 }
@@ -192,9 +195,9 @@ fn a_renewed_hold_is_not_lost() {
     assert_eq!(account.decide(&renew(200), 90), Ok(Outcome::Renewed));
     // One that was overtaken does not shorten it.
     assert_eq!(account.decide(&renew(150), 91), Ok(Outcome::Renewed));
-    assert_eq!(account.decide(&lose(1, true), 199), Ok(Outcome::AlreadyEnded));
-    assert_eq!(account.decide(&lose(1, true), 200), Ok(Outcome::Settled));
-    assert_eq!(account.decide(&renew(300), 201), Ok(Outcome::AlreadyEnded));
+    assert!(matches!(account.decide(&lose(1, true), 199), Ok(Outcome::AlreadyEnded { .. })));
+    assert!(matches!(account.decide(&lose(1, true), 200), Ok(Outcome::Settled { .. })));
+    assert!(matches!(account.decide(&renew(300), 201), Ok(Outcome::AlreadyEnded { .. })));
 }
 
 #[test]
@@ -223,7 +226,7 @@ fn a_leg_settles_whatever_became_of_its_package() {
         grant(&mut account, Grant { expires_at_ms: Some(50), ..prepaid(1, 3) });
         account.decide(&admit(1, 3), 1).unwrap();
         assert_eq!(package_numbered(&account, 1).state(50), PackageState::Expired);
-        lost.iter().for_each(|lost| assert_eq!(account.decide(lost, 100), Ok(Outcome::Settled)));
+        lost.iter().for_each(|lost| assert!(matches!(account.decide(lost, 100), Ok(Outcome::Settled { .. }))));
         account.decide(&settle(1, 1, 2), 101).unwrap();
         assert_eq!((used(&account), call_of(&account, 1).overrun), (vec![2], Quantity::ZERO));
         assert_eq!(account.decide(&admit(2, 1), 101), Err(Refusal::Expired));

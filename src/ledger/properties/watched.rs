@@ -151,7 +151,7 @@ impl Watched {
     pub(super) fn check_late_repeats(&mut self) {
         for (command, _, result) in &self.history {
             let is_repeatable = match command {
-                Command::Settle(_) => *result == Ok(Outcome::Settled),
+                Command::Settle(_) => matches!(result, Ok(Outcome::Settled { .. })),
                 Command::Grant(_) | Command::Adjust { .. } | Command::Refund { .. } => result.is_ok(),
                 Command::ConcludeOrder { conclusion, .. } => *conclusion == Conclusion::Succeeded && result.is_ok(),
                 _ => false,
@@ -195,7 +195,7 @@ impl Watched {
             Command::LoseHold { request_id, charge } => {
                 let lost =
                     before.call(request_id).filter(|call| call.state == CallState::Held && call.lease_ends_ms <= self.now_ms);
-                assert_eq!(*result == Ok(Outcome::Settled), lost.is_some(), "{what}");
+                assert_eq!(matches!(result, Ok(Outcome::Settled { .. })), lost.is_some(), "{what}");
                 if let Some(held) = lost {
                     let call = self.account.call(request_id).unwrap();
                     let cost = if *charge { held.hold } else { Quantity::ZERO };
@@ -208,7 +208,8 @@ impl Watched {
                     return;
                 };
                 let is_alive = known.state == CallState::Held && known.attempt == *attempt;
-                assert_eq!(*result, Ok(if is_alive { Outcome::Renewed } else { Outcome::AlreadyEnded }), "{what}");
+                let expected = if is_alive { Outcome::Renewed } else { Outcome::AlreadyEnded { charge: known.charge } };
+                assert_eq!(*result, Ok(expected), "{what}");
                 let lease_ends_ms = if is_alive { known.lease_ends_ms.max(*lease_ends_ms) } else { known.lease_ends_ms };
                 let expected = Call { lease_ends_ms, ..known.clone() };
                 assert_eq!(self.account.call(request_id), Some(&expected), "{what}");
@@ -304,12 +305,12 @@ impl Watched {
             return;
         };
         if known.attempt != settlement.attempt || (known.state != CallState::Held && (known.is_final || !known.lost)) {
-            assert_eq!(*result, Ok(Outcome::AlreadyEnded), "{what}");
+            assert_eq!(*result, Ok(Outcome::AlreadyEnded { charge: known.charge }), "{what}");
             assert_same(before, &self.account, what);
             return;
         }
-        assert_eq!(*result, Ok(Outcome::Settled), "{what}");
         let call = self.account.call(&settlement.request_id).unwrap();
+        assert_eq!(*result, Ok(Outcome::Settled { charge: call.charge }), "{what}");
         let cost = settlement.charge.max(known.refunded);
         assert_eq!(call.charge.parts() + call.overrun.parts(), cost.parts(), "{what}");
         assert_eq!((call.status, call.usage_missing), (settlement.status, settlement.usage_missing), "{what}");

@@ -182,7 +182,7 @@ impl Watching {
             return;
         }
         match command {
-            Command::LoseHold { request_id, .. } if *result == Ok(Outcome::Settled) => {
+            Command::LoseHold { request_id, .. } if matches!(result, Ok(Outcome::Settled { .. })) => {
                 let charge = after.call(request_id).unwrap().charge;
                 self.tell(Event {
                     detail: EventDetail::Quantity(charge),

@@ -23,7 +23,8 @@ const COUNTERS_MAX: i64 = 20_000;
 /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read.
 pub fn counters(database: &impl Database, now_ms: i64) -> Result<Counters, StoreError> {
     // As text: what all customers were charged in sum may be more than every database's client reads exactly as a number.
-    let rows = database.execute("SELECT name, CAST(value AS TEXT) FROM metrics ORDER BY name LIMIT ?1", &[COUNTERS_MAX.into()])?;
+    let rows =
+        database.execute("SELECT name, CAST(value AS TEXT) FROM metrics ORDER BY name LIMIT ?1", &[COUNTERS_MAX.into()])?;
     let read = |row: &Vec<Value>| match row.as_slice() {
         [name, value] => Some((name.text()?.to_owned(), value.text()?.parse().ok()?)),
         _ => None,
