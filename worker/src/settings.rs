@@ -8,8 +8,11 @@ use worker::{Env, Stub};
 
 use crate::log;
 
-/// The configuration's text binding.
+/// The configuration's text binding. Cloudflare bounds a binding's length: `CONFIG_2`, `CONFIG_3` and so on continue it.
 const CONFIG: &str = "CONFIG";
+
+/// The most bindings that a configuration comes in.
+const CONFIG_PARTS_MAX: usize = 64;
 
 /// The name of what is not per customer.
 const INDEX_NAME: &str = "index";
@@ -68,7 +71,8 @@ impl Settings {
 
 fn read(env: &Env) -> Result<Settings, config::ConfigError> {
     let variable = |name: &str| env.var(name).ok().map(|value| value.to_string()).filter(|value| !value.is_empty());
-    let text = variable(CONFIG).unwrap_or_default();
+    let continued = (2..=CONFIG_PARTS_MAX).map_while(|part| variable(&format!("{CONFIG}_{part}")));
+    let text = std::iter::once(variable(CONFIG).unwrap_or_default()).chain(continued).collect::<Vec<_>>().join("\n");
     let lookup = |name: &str| env.secret(&name.to_uppercase()).ok().map(|secret| secret.to_string());
     let config = config::check(&text, &lookup)?;
     let mut account_config = config::check(&text, &lookup)?;

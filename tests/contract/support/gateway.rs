@@ -71,7 +71,11 @@ impl Home {
     pub(crate) fn configure(&self, config: &str, backend: &Backend, receiver: &Receiver) {
         let config = config.replace(BACKEND_IN_CONFIG, &backend.address.to_string());
         let config = config.replace(RECEIVER_IN_CONFIG, &receiver.address.to_string());
+        // Workers may have it in parts.
+        let parted = config.rfind("[[product]]").filter(|_| is_workerd()).unwrap_or(config.len());
+        let (config, rest) = config.split_at(parted);
         std::fs::write(self.dir.path().join("tollgate.toml"), config).unwrap();
+        std::fs::write(self.dir.path().join("tollgate-2.toml"), rest).unwrap();
     }
 
     /// Where the runner's state is.
@@ -96,13 +100,16 @@ impl Home {
     fn command(&self, listeners: usize) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let variable = |name: &str, value: &str| ["--variable".to_owned(), format!("{name}={value}")];
-        let config = format!("@{}", self.dir.path().join("tollgate.toml").display());
+        let file = |name: &str| format!("@{}", self.dir.path().join(name).display());
         let mut command = Command::new(runner());
         command.current_dir(root).args(["up", "--from", "spin.toml", "--state-dir"]).arg(self.state_path());
         for _ in 0..listeners {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        command.args(variable("config", &config)).args(variable("admin_token", ADMIN_TOKEN));
+        command.args(variable("config", &file("tollgate.toml"))).args(variable("admin_token", ADMIN_TOKEN));
+        if is_workerd() {
+            command.args(variable("config_2", &file("tollgate-2.toml")));
+        }
         command.args(variable("read_token", READ_TOKEN)).args(variable("agents_sk", AGENTS_SK));
         command.args(variable("gateway_secret", GATEWAY_SECRET)).args(variable("backend_auth", BACKEND_AUTH));
         // Any variable that is declared may hold a secret: the second one rotates.
