@@ -169,24 +169,25 @@ impl Objects<'_> {
         let customer_id = key.customer_id.clone();
         let claim = IndexMessage::Claim { package_id: package_id.clone(), key: key.into() };
         let mut claimed = self.index(&claim).await?;
-        if let IndexAnswer::Claimed { is_granted: false, is_old: true, .. } = claimed
+        if let IndexAnswer::Claimed { is_granted: false, is_old: true, at_ms, .. } = claimed
             && let IndexAnswer::Owner(Some(owner)) = self.index(&IndexMessage::OwnerOfPackage(package_id.clone())).await?
         {
             // Whoever claimed it may have got no further.
             let question = ControlMessage { method: "GET".to_owned(), body: String::new(), ..message.clone() };
             if self.of_customer(&owner, &question).await?.status == 404 {
-                self.index(&IndexMessage::Disclaim { package_id: package_id.clone(), customer_id: owner }).await?;
+                self.index(&IndexMessage::Disclaim { package_id: package_id.clone(), customer_id: owner, claimed_at_ms: at_ms })
+                    .await?;
                 claimed = self.index(&claim).await?;
             }
         }
-        let IndexAnswer::Claimed { is_granted: true, is_new, .. } = claimed else {
+        let IndexAnswer::Claimed { is_granted: true, is_new, at_ms, .. } = claimed else {
             let problem = Problem::new(Code::Conflict, "Another package was granted under this id.");
             let (status, body) = (problem.status, problem.to_json(None));
             return Ok(ControlAnswer { status, content_type: PROBLEM.to_owned(), body, headers: Vec::new() });
         };
         let answer = self.of_customer(&customer_id, message).await?;
         if is_new && (400..500).contains(&answer.status) {
-            self.index(&IndexMessage::Disclaim { package_id, customer_id }).await?;
+            self.index(&IndexMessage::Disclaim { package_id, customer_id, claimed_at_ms: at_ms }).await?;
         }
         Ok(answer)
     }

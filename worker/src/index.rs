@@ -170,8 +170,8 @@ impl Core {
                 IndexAnswer::Done
             }
             IndexMessage::Claim { package_id, key } => database.transaction(|| claim(database, &package_id, &key.into()))?,
-            IndexMessage::Disclaim { package_id, customer_id } => {
-                disclaim(database, &package_id, &customer_id)?;
+            IndexMessage::Disclaim { package_id, customer_id, claimed_at_ms } => {
+                disclaim(database, &package_id, &customer_id, claimed_at_ms)?;
                 IndexAnswer::Done
             }
             IndexMessage::OwnerOfPackage(package_id) => owner(database, "claims AS x", "x.package_id", package_id.as_str())?,
@@ -196,24 +196,33 @@ impl Core {
 
 fn claim(database: &impl Database, package_id: &PackageId, key: &AccountKey) -> Result<IndexAnswer, StoreError> {
     let account_id = replica::enter(database, key)?;
-    // A claim that is old and of a package that nobody told of may have been given up.
-    let statement = "INSERT INTO claims VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING RETURNING 1";
-    let is_new = !database.execute(statement, &[package_id.as_str().into(), account_id.into(), now_ms().into()])?.is_empty();
-    let statement = "SELECT account_id, at_ms FROM claims WHERE package_id = ?1";
-    let rows = database.execute(statement, &[package_id.as_str().into()])?;
+    let find = || database.execute("SELECT account_id, at_ms FROM claims WHERE package_id = ?1", &[package_id.as_str().into()]);
+    let is_new = find()?.is_empty();
+    // Who asks again is about to grant again, so that its claim is young again. Time stands still between two waits, and must not make two claims one.
+    let statement = "INSERT INTO claims VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET at_ms = max(excluded.at_ms, at_ms + 1)
+        WHERE account_id = excluded.account_id";
+    database.execute(statement, &[package_id.as_str().into(), account_id.into(), now_ms().into()])?;
+    let rows = find()?;
     let Some([Value::Integer(owner), Value::Integer(at_ms)]) = rows.first().map(Vec::as_slice) else {
         return Err(StoreError::Corrupt("unreadable claim".to_owned()));
     };
+    // A claim that is old and of a package that nobody told of may have been given up.
     let is_old = now_ms() - at_ms >= CLAIM_SETTLED_MS;
-    Ok(IndexAnswer::Claimed { is_granted: *owner == account_id, is_new, is_old })
+    Ok(IndexAnswer::Claimed { is_granted: *owner == account_id, is_new, is_old, at_ms: *at_ms })
 }
 
-/// A name is given back unless its package is there.
-fn disclaim(database: &impl Database, package_id: &PackageId, customer_id: &CustomerId) -> Result<(), StoreError> {
-    let statement = "DELETE FROM claims WHERE package_id = ?1
+/// A name is given back unless its package is there or its claim is another one by now.
+fn disclaim(
+    database: &impl Database,
+    package_id: &PackageId,
+    customer_id: &CustomerId,
+    claimed_at_ms: i64,
+) -> Result<(), StoreError> {
+    let statement = "DELETE FROM claims WHERE package_id = ?1 AND at_ms = ?3
         AND account_id IN (SELECT account_id FROM directory WHERE customer_id = ?2)
         AND NOT EXISTS (SELECT 1 FROM packages AS p WHERE p.package_id = ?1)";
-    database.execute(statement, &[package_id.as_str().into(), customer_id.as_str().into()]).map(drop)
+    let parameters = [package_id.as_str().into(), customer_id.as_str().into(), claimed_at_ms.into()];
+    database.execute(statement, &parameters).map(drop)
 }
 
 fn owner(database: &impl Database, table: &str, column: &str, id: &str) -> Result<IndexAnswer, StoreError> {

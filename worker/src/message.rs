@@ -182,10 +182,11 @@ pub(crate) enum IndexMessage {
         package_id: PackageId,
         key: Key,
     },
-    /// Gives a name back whose package was refused.
+    /// Gives a name back whose package was refused or is not there. A claim that was renewed since it was judged stays.
     Disclaim {
         package_id: PackageId,
         customer_id: CustomerId,
+        claimed_at_ms: i64,
     },
     OwnerOfPackage(PackageId),
     OwnerOfRepurchase(RepurchaseId),
@@ -212,6 +213,8 @@ pub(crate) enum IndexAnswer {
         is_granted: bool,
         is_new: bool,
         is_old: bool,
+        /// Of the claim that holds now, whosoever it is. No two claims of a name have the same.
+        at_ms: i64,
     },
     Owner(Option<CustomerId>),
     Page {
