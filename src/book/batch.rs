@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::metrics::charged_metric;
 use super::{Book, CACHED_ACCOUNTS_MAX, LedgerError, Reply, Waiting};
 use crate::ids::{AccountKey, RequestId};
-use crate::ledger::{Account, Admission, Balance, CallState, Command, CorrectionKey, CorrectionTarget, Outcome, Refusal};
+use crate::ledger::{Account, Admission, Balance, CallState, Claim, Command, CorrectionKey, CorrectionTarget, Outcome, Refusal};
 use crate::store::{self, Commit, Database, LoadRequest, StoreError, Stored};
 
 /// For how many batches the write lock is taken first after another instance was faster.
@@ -194,7 +194,7 @@ fn known_accounts<'batch>(accounts: &HashMap<AccountKey, Stored>, waiting: &'bat
     for one in waiting {
         let is_one_known = accounts.get(&one.key).is_some_and(|stored| match &one.command {
             // A request id that is not remembered is most likely new; where it is not, the claim's primary key says so.
-            Command::Probe { .. } | Command::Admit { .. } => true,
+            Command::Probe { .. } | Command::Admit(_) => true,
             Command::Renew { request_id, .. } => is_live(&stored.account, request_id),
             Command::Settle(settlement) => is_live(&stored.account, &settlement.request_id),
             _ => false,
@@ -236,7 +236,7 @@ impl Command {
     pub(super) fn request_id(&self) -> Option<&RequestId> {
         match self {
             Self::Probe { request_id, .. }
-            | Self::Admit { request_id, .. }
+            | Self::Admit(Claim { request_id, .. })
             | Self::Renew { request_id, .. }
             | Self::LoseHold { request_id, .. }
             | Self::Refund { request_id, .. } => Some(request_id),

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::{Book, Reply};
 use crate::ids::{AccountKey, CustomerId, PackageId, ProductId, RequestId};
-use crate::ledger::{Command, Fingerprint, Grant, Outcome, PackageKind, Refusal, Settlement};
+use crate::ledger::{Claim, Command, Fingerprint, Grant, Outcome, PackageKind, Refusal, Settlement};
 use crate::quantity::Quantity;
 use crate::store::testing::{Sqlite, file};
 use crate::store::{Database as _, create_account};
@@ -45,13 +45,14 @@ fn grant(book: &Book<Sqlite>, customer_id: &str, package_id: &str, quantity: &st
 }
 
 fn admit(request_id: &str) -> Command {
-    Command::Admit {
+    Command::Admit(Claim {
         request_id: RequestId::new(request_id).unwrap(),
         fingerprint: Fingerprint::of("GET", "/", None),
         hold: Quantity::ONE,
         lease_ends_ms: 30_000,
         replay_limit: 1,
-    }
+        idempotency_key: None,
+    })
 }
 
 fn probe(request_id: &str) -> Command {

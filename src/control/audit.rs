@@ -1,6 +1,8 @@
 //! The audit, a page of customers at a time.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::query::{Query, write_cursor};
@@ -16,8 +18,9 @@ pub(super) const LIST: &str = "audit";
 /// The most differences that a page lists. One is enough to know that something is wrong.
 const DIFFERENCES_MAX: usize = 100;
 
-#[derive(Serialize)]
-struct Page {
+/// A page of the audit.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AuditPage {
     balanced: bool,
     customers: usize,
     calls: u64,
@@ -25,7 +28,29 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+impl AuditPage {
+    /// A page on which nobody is yet. `last` is its last customer, where more come after it.
+    #[must_use]
+    pub fn empty(last: Option<&str>) -> Self {
+        let next_cursor = last.map(|last| write_cursor(LIST, last));
+        Self { balanced: true, customers: 0, calls: 0, differences: Vec::new(), next_cursor }
+    }
+
+    /// Adds who is on another page, which says nothing of where this one ends.
+    pub fn add(&mut self, other: Self) {
+        self.balanced &= other.balanced;
+        self.customers += other.customers;
+        self.calls += other.calls;
+        self.list(other.differences);
+    }
+
+    fn list(&mut self, differences: impl IntoIterator<Item = DifferenceView>) {
+        let room = DIFFERENCES_MAX.saturating_sub(self.differences.len());
+        self.differences.extend(differences.into_iter().take(room));
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct DifferenceView {
     customer_id: CustomerId,
     product_id: ProductId,
@@ -33,7 +58,7 @@ struct DifferenceView {
     package_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
-    what: &'static str,
+    what: Cow<'static, str>,
     recorded: String,
     recomputed: String,
 }
@@ -50,7 +75,7 @@ impl DifferenceView {
             product_id: key.product_id.clone(),
             package_id: difference.package_id,
             request_id: difference.request_id,
-            what: difference.what,
+            what: difference.what.into(),
             recorded: show(difference.recorded),
             recomputed: show(difference.recomputed),
         }
@@ -63,13 +88,7 @@ pub(super) async fn page<D: Database>(context: &Context<'_, D>, query: Query<'_>
     let after = query.cursor(LIST, |text| CustomerId::new(text).ok())?;
     let after = after.as_ref().map_or("", CustomerId::as_str);
     let (accounts, next) = audited_accounts(context.database(), only.as_ref(), after, query.limit()?)?;
-    let mut page = Page {
-        balanced: true,
-        customers: 0,
-        calls: 0,
-        differences: Vec::new(),
-        next_cursor: next.map(|last| write_cursor(LIST, last.as_str())),
-    };
+    let mut page = AuditPage::empty(next.as_ref().map(CustomerId::as_str));
     let mut customer_before = None;
     for account in &accounts {
         let findings = audit(context.database(), account)?;
@@ -77,9 +96,7 @@ pub(super) async fn page<D: Database>(context: &Context<'_, D>, query: Query<'_>
         customer_before = Some(&account.key.customer_id);
         page.calls += findings.calls;
         page.balanced &= findings.differences.is_empty();
-        let room = DIFFERENCES_MAX.saturating_sub(page.differences.len());
-        page.differences
-            .extend(findings.differences.into_iter().take(room).map(|found| DifferenceView::new(&account.key, found)));
+        page.list(findings.differences.into_iter().map(|found| DifferenceView::new(&account.key, found)));
         // An account is audited in one go; others' calls go on in between.
         step_aside().await;
     }

@@ -82,6 +82,13 @@ fn sentence(reason: &str) -> String {
     first.into_iter().chain(characters).chain(std::iter::once('.')).collect()
 }
 
+impl From<Problem> for Response {
+    /// As the control API answers it.
+    fn from(problem: Problem) -> Self {
+        Failure::from(problem).into_response()
+    }
+}
+
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         Self::Refused(problem)

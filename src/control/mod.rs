@@ -25,8 +25,9 @@ mod webhooks;
 #[cfg(test)]
 mod tests;
 
+pub use audit::AuditPage;
 pub use routes::ROUTES;
-pub use scope::{Scope, audit_cursor, scope};
+pub use scope::{Scope, scope};
 pub use upkeep::{UpkeepReport, upkeep};
 
 use std::fmt;
@@ -113,20 +114,39 @@ async fn answer<D: Database>(
     outside: &impl Outside,
     request: &Request<'_>,
 ) -> Result<Response, Failure> {
+    let Admitted { action, path_ids, access } = admit(&context.config.gateway, request)?;
+    context.access = access;
+    run(context, outside, action, &path_ids, request).await
+}
+
+/// A request whose token, path and method are right.
+struct Admitted {
+    action: Action,
+    path_ids: PathIds,
+    access: Access,
+}
+
+/// Decides by token, path and method alone.
+fn admit(gateway: &Gateway, request: &Request<'_>) -> Result<Admitted, Failure> {
     // Without its body, which the edge drops, the answer to HEAD is that to GET.
     let method = if request.method == "HEAD" { "GET" } else { request.method };
     let routed = routes::find(method, request.path);
-    if !routed.is_open() {
-        context.access = access(&context.config.gateway, request.authorization)?;
-        if context.access == Access::Read && method != "GET" && matches!(routed, Routed::Found { .. }) {
-            return Err(Problem::new(Code::Unauthorized, "This token may only read.").with_status(403).into());
-        }
-    }
+    let access = if routed.is_open() { Access::Read } else { access(gateway, request.authorization)? };
     match routed {
-        Routed::Found { action, path_ids } => run(context, outside, action, &path_ids, request).await,
+        Routed::Found { .. } if access == Access::Read && method != "GET" => {
+            Err(Problem::new(Code::Unauthorized, "This token may only read.").with_status(403).into())
+        }
+        Routed::Found { action, path_ids } => Ok(Admitted { action, path_ids, access }),
         Routed::WrongMethod { allow, .. } => Err(Failure::WrongMethod { allow }),
         Routed::Unknown => Err(Problem::new(Code::NotFound, "The control API has no such path.").into()),
     }
+}
+
+/// What [`handle`] answers to a request that it refuses by its token, path or method, whatever its body and the ledger say: for an edge whose ledger is in
+/// parts, which asks none of them for such a request. None where the ledger answers.
+#[must_use]
+pub fn refused(config: &Config, request: &Request<'_>) -> Option<Response> {
+    admit(&config.gateway, request).err().map(Failure::into_response)
 }
 
 async fn run<D: Database>(

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::query::{PathIds, Query, write_cursor};
+use super::query::{PathIds, Query};
 use super::routes::{self, Action, Routed};
 use super::{Request, audit};
 use crate::ids::{AccountKey, CustomerId, EventId, PackageId, ProductId, RepurchaseId};
@@ -53,12 +53,6 @@ pub fn scope(request: &Request<'_>) -> Scope {
         Routed::Found { action, path_ids } => scope_of(action, &path_ids, request).unwrap_or(Scope::Index),
         Routed::WrongMethod { .. } | Routed::Unknown => Scope::Index,
     }
-}
-
-/// The cursor of the audit's page after this customer.
-#[must_use]
-pub fn audit_cursor(last: &str) -> String {
-    write_cursor(audit::LIST, last)
 }
 
 fn scope_of(action: Action, ids: &PathIds, request: &Request<'_>) -> Option<Scope> {

@@ -2,7 +2,7 @@
 //! safety net that a clock calls.
 
 use futures::future::join_all;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::query::Query;
@@ -36,7 +36,7 @@ const FOLDED_PIECE_MAX: usize = 500;
 const FOLDED_PIECE_COST: usize = 50;
 
 /// What was due and was done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpkeepReport {
     /// Holds whose leases had ended.
     pub lost_holds: u64,
@@ -50,6 +50,18 @@ pub struct UpkeepReport {
     pub folded: u64,
     /// Whether more is due now.
     pub more: bool,
+}
+
+impl UpkeepReport {
+    /// Adds what was done elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        self.lost_holds += other.lost_holds;
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.pushed += other.pushed;
+        self.folded += other.folded;
+        self.more |= other.more;
+    }
 }
 
 /// Does what is due but deliveries, about `items_max` lost holds, accounts and folded entries at most. Others' calls go on in between.

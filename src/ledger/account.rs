@@ -206,9 +206,7 @@ impl Account {
     fn carry_out(&mut self, command: &Command, now_ms: i64) -> Result<Outcome, Refusal> {
         match command {
             Command::Probe { request_id, hold } => self.probe(request_id, *hold, now_ms),
-            Command::Admit { request_id, fingerprint, hold, lease_ends_ms, replay_limit } => {
-                self.admit(request_id, *fingerprint, *hold, *lease_ends_ms, *replay_limit, now_ms)
-            }
+            Command::Admit(claim) => self.admit(claim, now_ms),
             Command::Renew { request_id, attempt, lease_ends_ms } => self.renew(request_id, *attempt, *lease_ends_ms),
             Command::Settle(settlement) => self.settle(settlement, now_ms),
             Command::LoseHold { request_id, charge } => self.lose_hold(request_id, *charge, now_ms),

@@ -1,8 +1,8 @@
 //! Admission: a claim on a request id and a hold, or the reason why not (contract sections 2 and 3).
 
 use super::account::{Account, Cause};
-use super::call::{Call, CallState, Fingerprint, Leg};
-use super::command::{Admission, Outcome, Refusal};
+use super::call::{Call, CallState, Leg};
+use super::command::{Admission, Claim, Outcome, Refusal};
 use super::entry::EntryKind;
 use super::package::{Package, PackageState};
 use crate::ids::RequestId;
@@ -17,33 +17,28 @@ impl Account {
         self.legs_of_hold(hold, now_ms).map(|_| Outcome::Admissible)
     }
 
-    pub(super) fn admit(
-        &mut self,
-        request_id: &RequestId,
-        fingerprint: Fingerprint,
-        hold: Quantity,
-        lease_ends_ms: i64,
-        replay_limit: u32,
-        now_ms: i64,
-    ) -> Result<Outcome, Refusal> {
-        let attempt = match self.calls.get(request_id) {
+    pub(super) fn admit(&mut self, claim: &Claim, now_ms: i64) -> Result<Outcome, Refusal> {
+        let attempt = match self.calls.get(&claim.request_id) {
             None => 1,
-            Some(call) if call.fingerprint != fingerprint => return Err(Refusal::Reused),
+            Some(call) if call.fingerprint != claim.fingerprint => return Err(Refusal::Reused),
+            Some(call) if claim.idempotency_key.is_some() && call.idempotency_key == claim.idempotency_key => {
+                return heard_before(call);
+            }
             Some(call) => match call.state {
                 CallState::Held => return Err(Refusal::InFlight),
-                CallState::Settled => return self.replay(call.clone(), replay_limit),
+                CallState::Settled => return self.replay(call.clone(), claim),
                 CallState::Released => call.attempt + 1,
             },
         };
-        let legs = self.legs_of_hold(hold, now_ms)?;
+        let legs = self.legs_of_hold(claim.hold, now_ms)?;
         let hold = legs.iter().fold(Quantity::ZERO, |sum, leg| sum.saturating_add(leg.quantity));
         let hold_seq = self.entry_count + 1;
         for leg in &legs {
-            self.record(EntryKind::Hold, *leg, Cause::call(request_id, now_ms));
+            self.record(EntryKind::Hold, *leg, Cause::call(&claim.request_id, now_ms));
         }
         self.store_call(Call {
-            request_id: request_id.clone(),
-            fingerprint,
+            request_id: claim.request_id.clone(),
+            fingerprint: claim.fingerprint,
             attempt,
             state: CallState::Held,
             hold,
@@ -58,8 +53,9 @@ impl Account {
             status: None,
             created_at_ms: now_ms,
             settled_at_ms: None,
-            lease_ends_ms,
+            lease_ends_ms: claim.lease_ends_ms,
             hold_seq,
+            idempotency_key: claim.idempotency_key,
         });
         Ok(Outcome::Admitted(Admission::Held { attempt, hold }))
     }
@@ -79,11 +75,12 @@ impl Account {
     }
 
     /// A charged call is forwarded again without charge, a few times. One that was given back is not: that would be a free call.
-    fn replay(&mut self, mut call: Call, replay_limit: u32) -> Result<Outcome, Refusal> {
-        if call.replays >= replay_limit || !call.refunded.is_zero() {
+    fn replay(&mut self, mut call: Call, claim: &Claim) -> Result<Outcome, Refusal> {
+        if call.replays >= claim.replay_limit || !call.refunded.is_zero() {
             return Err(Refusal::Replayed);
         }
         call.replays += 1;
+        call.idempotency_key = claim.idempotency_key;
         self.store_call(call);
         Ok(Outcome::Admitted(Admission::Replay))
     }
@@ -111,5 +108,14 @@ impl Account {
         } else {
             Refusal::Expired
         }
+    }
+}
+
+/// A claim that was heard is answered as it was then. One whose call has ended since comes too late: whoever made it was answered, or has given up.
+fn heard_before(call: &Call) -> Result<Outcome, Refusal> {
+    match call.state {
+        CallState::Held => Ok(Outcome::Admitted(Admission::Held { attempt: call.attempt, hold: call.hold })),
+        CallState::Settled if call.replays > 0 => Ok(Outcome::Admitted(Admission::Replay)),
+        CallState::Settled | CallState::Released => Err(Refusal::InFlight),
     }
 }

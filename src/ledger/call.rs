@@ -115,4 +115,6 @@ pub struct Call {
     pub lease_ends_ms: i64,
     /// The entry of this attempt's hold: calls are listed in its order.
     pub hold_seq: u64,
+    /// Names the claim that was admitted last, of this attempt or of a replay.
+    pub idempotency_key: Option<u64>,
 }

@@ -20,18 +20,7 @@ pub enum Command {
         hold: Quantity,
     },
     /// Claim a request id and reserve.
-    Admit {
-        /// The call's id.
-        request_id: RequestId,
-        /// What is requested.
-        fingerprint: Fingerprint,
-        /// How much to reserve.
-        hold: Quantity,
-        /// Unix milliseconds at which the hold is lost unless renewed.
-        lease_ends_ms: i64,
-        /// How often a settled call may be forwarded again without charge.
-        replay_limit: u32,
-    },
+    Admit(Claim),
     /// A live call reserves for longer.
     Renew {
         /// The call's id.
@@ -94,6 +83,23 @@ pub enum Command {
         /// Why, in the person's words.
         reason: Arc<str>,
     },
+}
+
+/// A call that asks to be admitted.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The call's id.
+    pub request_id: RequestId,
+    /// What is requested.
+    pub fingerprint: Fingerprint,
+    /// How much to reserve.
+    pub hold: Quantity,
+    /// Unix milliseconds at which the hold is lost unless renewed.
+    pub lease_ends_ms: i64,
+    /// How often a settled call may be forwarded again without charge.
+    pub replay_limit: u32,
+    /// Names this claim where it may be heard twice: who asked and was not answered asks again with the same one, and is told the same.
+    pub idempotency_key: Option<u64>,
 }
 
 /// What a call cost.

@@ -34,7 +34,7 @@ mod settlement;
 
 pub use account::{Account, Balance, Changes};
 pub use call::{Call, CallState, Fingerprint, Leg};
-pub use command::{Admission, Command, Grant, Outcome, PackageChange, Refusal, Settlement};
+pub use command::{Admission, Claim, Command, Grant, Outcome, PackageChange, Refusal, Settlement};
 pub use corrections::{Correction, CorrectionKey, CorrectionTarget};
 pub use entry::{Entry, EntryKind, Event, EventDetail, EventKind};
 pub use order::{Conclusion, Counted, FailureReason, Order, OrderState, Watch};

@@ -127,7 +127,7 @@ mod tests {
     use crate::book::Book;
     use crate::book::tests::block_on;
     use crate::ids::{AccountKey, CorrectionId, CustomerId, PackageId, ProductId, RequestId};
-    use crate::ledger::{Command, Fingerprint, Grant, PackageKind, Settlement};
+    use crate::ledger::{Claim, Command, Fingerprint, Grant, PackageKind, Settlement};
     use crate::quantity::Quantity;
     use crate::store::database::{Database, Value};
     use crate::store::reports::{audit, audited_accounts};
@@ -190,13 +190,14 @@ mod tests {
             let request_id = RequestId::new(&format!("r{}", self.below(12))).unwrap();
             let name = CorrectionId::new(&format!("x{}", self.below(1_000_000))).unwrap();
             let command = match self.below(8) {
-                0..=2 => Command::Admit {
+                0..=2 => Command::Admit(Claim {
                     request_id,
                     fingerprint: Fingerprint::of("GET", "/", None),
                     hold: self.parts(8).max(Quantity::from_parts(1).unwrap()),
                     lease_ends_ms: self.now_ms + 1,
                     replay_limit: 1,
-                },
+                    idempotency_key: None,
+                }),
                 3 | 4 => Command::Settle(Settlement {
                     request_id,
                     attempt: u32::try_from(1 + self.below(2)).unwrap(),
@@ -298,12 +299,15 @@ mod tests {
     #[test]
     fn a_live_call_keeps_its_entries_and_those_behind_it() {
         let mut ledger = Ledger::new();
-        let admit = |request_id: &str| Command::Admit {
-            request_id: RequestId::new(request_id).unwrap(),
-            fingerprint: Fingerprint::of("GET", "/", None),
-            hold: Quantity::from_parts(1).unwrap(),
-            lease_ends_ms: i64::MAX,
-            replay_limit: 1,
+        let admit = |request_id: &str| {
+            Command::Admit(Claim {
+                request_id: RequestId::new(request_id).unwrap(),
+                fingerprint: Fingerprint::of("GET", "/", None),
+                hold: Quantity::from_parts(1).unwrap(),
+                lease_ends_ms: i64::MAX,
+                replay_limit: 1,
+                idempotency_key: None,
+            })
         };
         let settle = |request_id: &str| {
             let request_id = RequestId::new(request_id).unwrap();
@@ -329,7 +333,17 @@ mod tests {
         for number in 0..5 {
             let request_id = RequestId::new(&format!("r{number}")).unwrap();
             let (fingerprint, hold) = (Fingerprint::of("GET", "/", None), Quantity::from_parts(3).unwrap());
-            ledger.submit("b", Command::Admit { request_id, fingerprint, hold, lease_ends_ms: i64::MAX, replay_limit: 1 });
+            ledger.submit(
+                "b",
+                Command::Admit(Claim {
+                    request_id,
+                    fingerprint,
+                    hold,
+                    lease_ends_ms: i64::MAX,
+                    replay_limit: 1,
+                    idempotency_key: None,
+                }),
+            );
         }
         for number in 0..5 {
             let request_id = RequestId::new(&format!("r{number}")).unwrap();

@@ -37,6 +37,8 @@ pub(super) struct CallDetail {
     created_at_ms: i64,
     #[serde(default, skip_serializing_if = "is_default")]
     settled_at_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    idempotency_key: Option<u64>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -139,6 +141,7 @@ pub(super) fn call_detail(call: &Call) -> String {
         status: call.status,
         created_at_ms: call.created_at_ms,
         settled_at_ms: call.settled_at_ms,
+        idempotency_key: call.idempotency_key,
     };
     // Numbers, words and flags: nothing of it can fail to serialize.
     serde_json::to_string(&detail).unwrap_or_default()
@@ -180,5 +183,6 @@ pub(super) fn read_call(
         settled_at_ms: detail.settled_at_ms,
         lease_ends_ms: lease_ends_ms.unwrap_or(0),
         hold_seq,
+        idempotency_key: detail.idempotency_key,
     })
 }

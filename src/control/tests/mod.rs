@@ -19,7 +19,7 @@ use crate::book::tests::block_on;
 use crate::config::{Config, check};
 use crate::courier::{Outside, Post, Reply, Unreached};
 use crate::ids::{AccountKey, CustomerId, ProductId, RequestId};
-use crate::ledger::{Command, Fingerprint, Settlement};
+use crate::ledger::{Claim, Command, Fingerprint, Settlement};
 use crate::quantity::Quantity;
 use crate::store::testing::{Sqlite, memory};
 
@@ -162,13 +162,14 @@ impl Desk {
 
     /// A call that is on its way until its lease ends.
     fn hold(&self, customer_id: &str, product_id: &str, request_id: &str) {
-        let command = Command::Admit {
+        let command = Command::Admit(Claim {
             request_id: RequestId::new(request_id).unwrap(),
             fingerprint: Fingerprint::of("GET", "/", None),
             hold: Quantity::ONE,
             lease_ends_ms: self.now_ms + 30_000,
             replay_limit: 1,
-        };
+            idempotency_key: None,
+        });
         self.submit(customer_id, product_id, command);
     }
 

@@ -12,7 +12,7 @@ use crate::book::metrics::Step;
 use crate::book::{LedgerError, Reply};
 use crate::config::Meter;
 use crate::gateway::{Head, Headers, Identified, Metering, Outcome, RateLimit, Refused, identify, least_hold, refusal_problem};
-use crate::ledger::{Admission, Command, Fingerprint, Outcome as LedgerOutcome};
+use crate::ledger::{Admission, Claim, Command, Fingerprint, Outcome as LedgerOutcome};
 use crate::problem::{Code, Problem};
 use crate::relay::{BodyError, look_ahead, read_whole};
 
@@ -145,13 +145,14 @@ async fn admit(
     body: Option<&[u8]>,
 ) -> Result<Admitted, Stopped> {
     let started_ns = monotonic_ns();
-    let command = Command::Admit {
+    let command = Command::Admit(Claim {
         request_id: identified.request_id.clone(),
         fingerprint: Fingerprint::of(&head.method, &head.target(), body),
         hold: metering.hold(),
         lease_ends_ms: now_ms() + instance.config.gateway.hold_lease_ms,
         replay_limit: identified.product.replay_limit,
-    };
+        idempotency_key: None,
+    });
     let reply = submit(instance, identified, command).await?;
     refuse_unless_admitted(identified, &reply)?;
     instance.book.count(|meters| meters.latency(Step::Hold, elapsed_us(started_ns)));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{account_of, correction_id, fingerprint, order_rules, package_id, parts, request_id};
 use crate::ledger::{
-    Account, Command, Conclusion, FailureReason, Grant, Outcome, PackageChange, PackageKind, Refusal, Rules, Settlement,
+    Account, Claim, Command, Conclusion, FailureReason, Grant, Outcome, PackageChange, PackageKind, Refusal, Rules, Settlement,
     Threshold, UsageTerms,
 };
 use crate::quantity::Delta;
@@ -40,7 +40,7 @@ enum Attempt {
 #[derive(Clone, Debug)]
 enum Action {
     Probe { hold: i64 },
-    Admit { call: u8, is_other: bool, hold: i64, lease_ms: i64, replay_limit: u32 },
+    Admit { call: u8, is_other: bool, hold: i64, lease_ms: i64, replay_limit: u32, key: Option<u8> },
     Renew { call: u8, attempt: Attempt, lease_ms: i64 },
     Settle { call: u8, attempt: Attempt, charge: i64, status: u16 },
     Lose { call: u8, charge: bool },
@@ -108,8 +108,8 @@ fn action(order_weight: u32) -> impl Strategy<Value = Action> {
     let call = || 0..CALLS;
     let calls = prop_oneof![
         1 => (0..15_i64).prop_map(|hold| Action::Probe { hold }),
-        12 => (call(), prop::bool::weighted(0.05), prop_oneof![1 => Just(0_i64), 20 => 1..=12_i64], 0..=80_i64, 0..3_u32).prop_map(
-            |(call, is_other, hold, lease_ms, replay_limit)| Action::Admit { call, is_other, hold, lease_ms, replay_limit }),
+        12 => (call(), prop::bool::weighted(0.05), prop_oneof![1 => Just(0_i64), 20 => 1..=12_i64], 0..=80_i64, 0..3_u32, prop::option::of(0..3_u8))
+            .prop_map(|(call, is_other, hold, lease_ms, replay_limit, key)| Action::Admit { call, is_other, hold, lease_ms, replay_limit, key }),
         2 => (call(), attempt(), -20..=80_i64).prop_map(|(call, attempt, lease_ms)| Action::Renew { call, attempt, lease_ms }),
         8 => (call(), attempt(), prop_oneof![1 => Just(0_i64), 5 => 0..=18_i64], prop_oneof![Just(200_u16), Just(502)])
             .prop_map(|(call, attempt, charge, status)| Action::Settle { call, attempt, charge, status }),
@@ -224,13 +224,14 @@ impl Step {
         let reason: Arc<str> = Arc::from("because");
         match self.action.clone() {
             Action::Probe { hold } => Command::Probe { request_id: request_id(200), hold: parts(hold) },
-            Action::Admit { call, is_other, hold, lease_ms, replay_limit } => Command::Admit {
+            Action::Admit { call, is_other, hold, lease_ms, replay_limit, key } => Command::Admit(Claim {
                 request_id: request_id(call),
                 fingerprint: fingerprint(if is_other { "/other" } else { "/" }),
                 hold: parts(hold),
                 lease_ends_ms: now_ms + lease_ms,
                 replay_limit,
-            },
+                idempotency_key: key.map(u64::from),
+            }),
             Action::Renew { call, attempt, lease_ms } => Command::Renew {
                 request_id: request_id(call),
                 attempt: attempt_of(call, attempt),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{admit, call_of, correction_id, fingerprint, package_id, package_numbered, parts, prepaid, request_id, settle};
 use crate::ledger::{
-    Account, Admission, Call, CallState, Command, Grant, Leg, Outcome, PackageChange, PackageKind, PackageState, Refusal,
+    Account, Admission, Call, CallState, Claim, Command, Grant, Leg, Outcome, PackageChange, PackageKind, PackageState, Refusal,
 };
 use crate::quantity::{Delta, Quantity};
 
@@ -134,8 +134,8 @@ fn a_charged_call_is_replayed_without_charge_as_often_as_the_limit_says() {
 #[test]
 fn another_request_under_the_same_id_is_refused_whatever_became_of_the_first() {
     let mut account = account_of(&[3]);
-    let Command::Admit { request_id, hold, lease_ends_ms, replay_limit, .. } = admit(1, 1) else { panic!("not an admission") };
-    let other = Command::Admit { request_id, fingerprint: fingerprint("/other"), hold, lease_ends_ms, replay_limit };
+    let Command::Admit(claim) = admit(1, 1) else { panic!("not an admission") };
+    let other = Command::Admit(Claim { fingerprint: fingerprint("/other"), ..claim });
     account.decide(&admit(1, 1), 1).unwrap();
     assert_eq!(account.decide(&other, 1), Err(Refusal::Reused));
     account.decide(&settle(1, 1, 1), 2).unwrap();

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use crate::ids::{CorrectionId, PackageId, RequestId};
 use crate::ledger::{
-    Account, Call, Cap, Command, Fingerprint, Grant, Package, PackageKind, Purchase, RepurchaseRule, Rules, Settlement, Terms,
-    Threshold, UsageTerms,
+    Account, Call, Cap, Claim, Command, Fingerprint, Grant, Package, PackageKind, Purchase, RepurchaseRule, Rules, Settlement,
+    Terms, Threshold, UsageTerms,
 };
 use crate::quantity::Quantity;
 
@@ -98,13 +98,14 @@ fn order_rules(trigger: Threshold, count: u32, period_ms: i64) -> Rules {
 
 /// A hold whose lease ends at 100 ms, replayed once at most.
 fn admit(call: u8, hold: i64) -> Command {
-    Command::Admit {
+    Command::Admit(Claim {
         request_id: request_id(call),
         fingerprint: fingerprint("/"),
         hold: parts(hold),
         lease_ends_ms: 100,
         replay_limit: 1,
-    }
+        idempotency_key: None,
+    })
 }
 
 fn settle(call: u8, attempt: u32, charge: i64) -> Command {

@@ -1,6 +1,8 @@
 //! What the contract wants, in the most naive way: one part at a time, no running totals, none of the ledger's own helpers.
 
-use crate::ledger::{Account, Admission, CallState, Command, Leg, Outcome, Package, PackageKind, Refusal, Standing, UsageTerms};
+use crate::ledger::{
+    Account, Admission, CallState, Claim, Command, Leg, Outcome, Package, PackageKind, Refusal, Standing, UsageTerms,
+};
 use crate::quantity::Quantity;
 
 use super::parts;
@@ -85,13 +87,22 @@ pub(super) fn admission(
     usage: UsageTerms,
     now_ms: i64,
 ) -> Result<(Outcome, Vec<Leg>), Refusal> {
-    let Command::Admit { request_id, fingerprint, hold: wanted, replay_limit, .. } = command else {
+    let Command::Admit(Claim { request_id, fingerprint, hold: wanted, replay_limit, idempotency_key, .. }) = command else {
         panic!("not an admission");
     };
     let mut attempt = 1;
     if let Some(call) = account.call(request_id) {
         if call.fingerprint != *fingerprint {
             return Err(Refusal::Reused);
+        }
+        if idempotency_key.is_some() && call.idempotency_key == *idempotency_key {
+            return match (call.state, call.replays) {
+                (CallState::Held, _) => {
+                    Ok((Outcome::Admitted(Admission::Held { attempt: call.attempt, hold: call.hold }), call.legs.clone()))
+                }
+                (CallState::Settled, 1..) => Ok((Outcome::Admitted(Admission::Replay), call.legs.clone())),
+                _ => Err(Refusal::InFlight),
+            };
         }
         match call.state {
             CallState::Held => return Err(Refusal::InFlight),

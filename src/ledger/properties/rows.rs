@@ -6,8 +6,8 @@ use super::commands::Decided;
 use super::{account_of, terms_with};
 use crate::ids::RequestId;
 use crate::ledger::{
-    Account, Call, Changes, Command, Correction, CorrectionKey, CorrectionTarget, Entry, Event, Order, Outcome, Package, Refusal,
-    Settlement, UsageTerms, Watch,
+    Account, Call, Changes, Claim, Command, Correction, CorrectionKey, CorrectionTarget, Entry, Event, Order, Outcome, Package,
+    Refusal, Settlement, UsageTerms, Watch,
 };
 use crate::quantity::Quantity;
 
@@ -145,7 +145,7 @@ fn named_order(command: &Command) -> Option<u32> {
 /// The call and the correction that a command names.
 fn named(command: &Command) -> (Option<&RequestId>, Option<CorrectionKey>) {
     match command {
-        Command::Admit { request_id, .. }
+        Command::Admit(Claim { request_id, .. })
         | Command::Renew { request_id, .. }
         | Command::Settle(Settlement { request_id, .. })
         | Command::LoseHold { request_id, .. } => (Some(request_id), None),

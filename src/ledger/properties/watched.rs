@@ -7,8 +7,8 @@ use super::watching::{Decision, Watching};
 use super::{account_of, assert_same, parts, reference, terms, watching};
 use crate::ids::RequestId;
 use crate::ledger::{
-    Account, Admission, Call, CallState, Command, Conclusion, Entry, EntryKind, Event, Grant, Leg, OrderState, Outcome, Package,
-    PackageChange, PackageKind, Refusal, Settlement, Standing, UsageTerms,
+    Account, Admission, Call, CallState, Claim, Command, Conclusion, Entry, EntryKind, Event, Grant, Leg, OrderState, Outcome,
+    Package, PackageChange, PackageKind, Refusal, Settlement, Standing, UsageTerms,
 };
 use crate::quantity::Quantity;
 
@@ -103,13 +103,14 @@ impl Watched {
         assert!(due_at_ms.is_none_or(|at| at > self.now_ms), "{what}: still due at {due_at_ms:?}");
     }
 
-    /// Everything but an admission (which a replay counts) changes nothing when it is decided again, now or much later, but what the time does.
+    /// Everything but an admission without a key (which a replay counts) changes nothing when it is decided again, now or much later, but what the time does.
     fn check_repeat(&self, command: &Command, what: &str) {
-        if matches!(command, Command::Admit { .. }) {
+        if matches!(command, Command::Admit(claim) if claim.idempotency_key.is_none()) {
             return;
         }
         // Another time may be the end of another lease, or of a package; and rules that are written again forgive what failed since.
-        let depends_on_time = matches!(command, Command::LoseHold { .. } | Command::Probe { .. } | Command::SetRules(_));
+        let depends_on_time =
+            matches!(command, Command::LoseHold { .. } | Command::Probe { .. } | Command::SetRules(_) | Command::Admit(_));
         let later_ms = self.now_ms + if depends_on_time { 0 } else { 7 };
         let mut looked = self.account.clone();
         looked.decide(&Command::Look, later_ms).unwrap();
@@ -167,13 +168,15 @@ impl Watched {
 
     fn check_answer(&self, before: &Account, command: &Command, result: &Result<Outcome, Refusal>, what: &str) {
         match command {
-            Command::Admit { request_id, hold, .. } => {
+            Command::Admit(Claim { request_id, hold, idempotency_key, .. }) => {
                 let expected = reference::admission(before, command, self.usage_terms, self.now_ms);
                 assert_eq!(*result, expected.clone().map(|(outcome, _)| outcome), "{what}");
                 if let Ok((outcome, legs)) = expected {
                     let call = self.account.call(request_id).unwrap();
                     assert_eq!(call.legs, legs, "{what}");
-                    let is_new = outcome != Outcome::Admitted(Admission::Replay);
+                    let is_heard = idempotency_key.is_some()
+                        && before.call(request_id).is_some_and(|call| call.idempotency_key == *idempotency_key);
+                    let is_new = outcome != Outcome::Admitted(Admission::Replay) && !is_heard;
                     let is_limited = !before.balance(self.now_ms).is_unmetered;
                     let available = reference::available(before.packages(), self.now_ms);
                     assert!(!is_new || !is_limited || call.hold <= available, "{what}: above the available {available}");
