@@ -4,7 +4,8 @@ use futures::FutureExt;
 use tollgate::courier::{Outside, POST_TIMEOUT_MS, Post, REPLY_LENGTH_MAX, Reply, Unreached};
 use tollgate::relay::read_whole;
 use wasm_bindgen::{JsCast, JsValue};
-use worker::{Fetch, Headers, Method, Request, RequestInit, RequestRedirect, Response};
+use web_sys::AbortController;
+use worker::{AbortSignal, Fetch, Headers, Method, Request, RequestInit, RequestRedirect, Response};
 
 use crate::body::Incoming;
 use crate::clock::{self, Clock};
@@ -15,7 +16,9 @@ pub(crate) struct WorkersOutside;
 impl Outside for WorkersOutside {
     async fn post(&self, post: &Post) -> Result<Reply, Unreached> {
         // The reason of an exception may name the URL, which may be a secret.
-        let response = send(post).await.map_err(|_| Unreached::Failed("the connection failed".to_owned()))?;
+        let failed = || Unreached::Failed("the connection failed".to_owned());
+        let abort = AbortOnDrop(AbortController::new().map_err(|_| failed())?);
+        let response = send(post, &abort.0.signal().into()).await.map_err(|_| failed())?;
         let retry_after = response.headers().get("retry-after").ok().flatten();
         let status = response.status_code();
         let response: web_sys::Response = response.into();
@@ -35,7 +38,17 @@ impl Outside for WorkersOutside {
     }
 }
 
-async fn send(post: &Post) -> worker::Result<Response> {
+/// Aborts a post when it is dropped. The courier gives one up by dropping it; the runtime would wait on, and an invocation has six connections that wait for
+/// a reply's head. To a post that is over it does nothing.
+struct AbortOnDrop(AbortController);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn send(post: &Post, signal: &AbortSignal) -> worker::Result<Response> {
     let headers = Headers::new();
     for (name, value) in &post.headers {
         headers.append(name, value)?;
@@ -47,5 +60,5 @@ async fn send(post: &Post) -> worker::Result<Response> {
         .with_redirect(RequestRedirect::Manual);
     let scheme = if post.https { "https" } else { "http" };
     let request = Request::new_with_init(&format!("{scheme}://{}{}", post.authority, post.target), &init)?;
-    Fetch::Request(request).send().await
+    Fetch::Request(request).send_with_signal(signal).await
 }
