@@ -1,12 +1,12 @@
 //! The control API: which object answers, and what several of them answer together.
 
 use futures::future::join_all;
-use serde::{Deserialize, Serialize};
-use tollgate::control::{self, Scope};
+use serde::Deserialize;
+use tollgate::control::{self, AuditPage, Scope, UpkeepReport};
 use tollgate::gateway::Head;
 use tollgate::ids::{AccountKey, CustomerId, PackageId};
 use tollgate::problem::{Code, Problem};
-use tollgate::relay::{BodyError, read_whole};
+use tollgate::relay::{BodyError, read_whole, within};
 use worker::Env;
 
 use crate::body::Incoming;
@@ -15,9 +15,6 @@ use crate::message::{ControlAnswer, ControlMessage, IndexAnswer, IndexMessage, U
 use crate::settings::Settings;
 use crate::{log, wire};
 
-/// The content type of refusals.
-const PROBLEM: &str = "application/problem+json";
-
 /// The longest pause between two chunks of a control request's body.
 const IDLE_TIMEOUT_MS: i64 = 10_000;
 
@@ -25,40 +22,8 @@ const IDLE_TIMEOUT_MS: i64 = 10_000;
 const TICKED_MAX: usize = 32;
 const ASKED_AT_ONCE: usize = 16;
 
-/// The most differences that an audit's page lists.
-const DIFFERENCES_MAX: usize = 100;
-
-/// What a tick did.
-#[derive(Default, Serialize, Deserialize)]
-struct Ticked {
-    lost_holds: u64,
-    delivered: u64,
-    failed: u64,
-    pushed: u64,
-    folded: u64,
-    more: bool,
-}
-
-impl Ticked {
-    fn add(&mut self, other: &Self) {
-        self.lost_holds += other.lost_holds;
-        self.delivered += other.delivered;
-        self.failed += other.failed;
-        self.pushed += other.pushed;
-        self.folded += other.folded;
-        self.more |= other.more;
-    }
-}
-
-/// A page of the audit.
-#[derive(Default, Serialize, Deserialize)]
-struct Audited {
-    balanced: bool,
-    customers: u64,
-    calls: u64,
-    differences: Vec<serde_json::Value>,
-    next_cursor: Option<String>,
-}
+/// How long one of several is waited for: a tick of an object posts orders.
+const ASKED_MS_MAX: i64 = 30_000;
 
 /// What matters of an event that is delivered again.
 #[derive(Default, Deserialize)]
@@ -67,12 +32,29 @@ struct Event {
     event_type: String,
     #[serde(default)]
     data: EventData,
+    #[serde(default)]
+    deliveries: Vec<Delivery>,
 }
 
 #[derive(Default, Deserialize)]
 struct EventData {
     #[serde(default)]
     customer_id: Option<CustomerId>,
+}
+
+#[derive(Deserialize)]
+struct Delivery {
+    webhook: serde_json::Value,
+    state: String,
+}
+
+impl Event {
+    /// Whose order is posted again. An order that stays delivered is not: only another endpoint missed the event.
+    fn orderer(self) -> Option<CustomerId> {
+        let stays_delivered =
+            self.deliveries.iter().any(|delivery| delivery.webhook == "repurchase" && delivery.state == "delivered");
+        self.data.customer_id.filter(|_| self.event_type == "repurchase.requested" && !stays_delivered)
+    }
 }
 
 /// Answers one request.
@@ -84,14 +66,17 @@ pub(crate) async fn control(
 ) -> web_sys::Response {
     let mut authorizations = head.values("authorization");
     let authorization = authorizations.next().filter(|_| authorizations.next().is_none());
+    let (method, path, query) = (&head.method, &head.path, head.query.as_deref());
+    // Whom it concerns is asked only where the request may be made: a scope can reserve names.
+    if let Some(refused) = control::refused(&settings.config, &control::Request { method, path, query, authorization, body: &[] })
+    {
+        return wire::control_reply(refused.into(), method);
+    }
     let body = match read_body(settings, request, authorization).await {
         Ok(body) => body,
         Err(error) => return wire::problem(&error.problem(), None, Vec::new()),
     };
-    let asked =
-        control::Request { method: &head.method, path: &head.path, query: head.query.as_deref(), authorization, body: &body };
-    let is_authorized = control::is_authorized(&settings.config, authorization);
-    let scope = if is_authorized { control::scope(&asked) } else { Scope::Index };
+    let scope = control::scope(&control::Request { method, path, query, authorization, body: &body });
     let message = ControlMessage {
         method: head.method.clone(),
         path: head.path.clone(),
@@ -102,13 +87,18 @@ pub(crate) async fn control(
     };
     let objects = Objects { settings, env };
     match objects.answer(scope, &message).await {
-        Ok(answer) => wire::control_reply(answer, &head.method),
+        Ok(answer) => wire::control_reply(answer, method),
         Err(error) => {
             log::line(&format!("an object does not answer: {}", error.0));
-            let problem = Problem::new(Code::LedgerUnavailable, "Nothing was done. Try again.").with_retry_after_s(1);
-            wire::problem(&problem, None, Vec::new())
+            // An object may have done it all the same, and only its answer was lost.
+            let problem = Problem::new(Code::LedgerUnavailable, "Whether it was done is not known. Try again.");
+            wire::control_reply(refusal(problem.with_retry_after_s(1)), method)
         }
     }
+}
+
+fn refusal(problem: Problem) -> ControlAnswer {
+    control::Response::from(problem).into()
 }
 
 /// Does what is due, as a tick that nobody asked for.
@@ -181,9 +171,7 @@ impl Objects<'_> {
             }
         }
         let IndexAnswer::Claimed { is_granted: true, is_new, at_ms, .. } = claimed else {
-            let problem = Problem::new(Code::Conflict, "Another package was granted under this id.");
-            let (status, body) = (problem.status, problem.to_json(None));
-            return Ok(ControlAnswer { status, content_type: PROBLEM.to_owned(), body, headers: Vec::new() });
+            return Ok(refusal(Problem::new(Code::Conflict, "Another package was granted under this id.")));
         };
         let answer = self.of_customer(&customer_id, message).await?;
         if is_new && (400..500).contains(&answer.status) {
@@ -215,16 +203,18 @@ impl Objects<'_> {
         }
     }
 
-    /// Has a customer's object tell the index all that is new.
+    /// Has a customer's object tell the index all that is new. A list without it would say that it did not happen.
     async fn tell(&self, customer_id: &CustomerId) -> Result<(), Unanswered> {
-        let stub = || self.settings.account(self.env, customer_id);
-        ask_again::<IndexAnswer>(stub, "/tell", &()).await.map(drop)
+        match ask_again(|| self.settings.account(self.env, customer_id), "/tell", &()).await? {
+            IndexAnswer::Done => Ok(()),
+            _ => Err(Unanswered("a customer's object cannot tell the index what is new".to_owned())),
+        }
     }
 
     async fn redeliver(&self, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
         let answer = self.of_index(message).await?;
         let event: Event = serde_json::from_str(&answer.body).unwrap_or_default();
-        match event.data.customer_id.filter(|_| event.event_type == "repurchase.requested") {
+        match event.orderer() {
             // An order goes to its hook from its customer's object.
             Some(customer_id) => self.of_customer(&customer_id, message).await.map(|_| answer),
             None => Ok(answer),
@@ -233,15 +223,25 @@ impl Objects<'_> {
 
     async fn tick(&self, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
         let first = self.of_index(message).await?;
-        if first.status != 200 {
+        // Who asks wrongly has nothing done. What the index alone fails at keeps no customer from its turn.
+        if (400..500).contains(&first.status) {
             return Ok(first);
         }
         let due = self.index(&IndexMessage::Due { now_ms: now_ms(), limit: TICKED_MAX }).await?;
         let IndexAnswer::Page { customers, next } = due else { return Ok(first) };
-        let mut sum: Ticked = serde_json::from_str(&first.body).unwrap_or_default();
+        let mut sum: UpkeepReport = serde_json::from_str(&first.body).unwrap_or_default();
         sum.more |= next.is_some();
-        for answer in self.of_customers(&customers, message).await? {
-            sum.add(&serde_json::from_str(&answer.body).unwrap_or_default());
+        for answer in self.of_customers(&customers, message).await {
+            match answer.and_then(report) {
+                Ok(report) => sum.add(&report),
+                Err(error) => {
+                    log::line(&format!("what is due of a customer is left: {}", error.0));
+                    sum.more = true;
+                }
+            }
+        }
+        if first.status != 200 {
+            return Ok(first);
         }
         let body = serde_json::to_string(&sum).map_err(|error| Unanswered(error.to_string()))?;
         Ok(ControlAnswer { body, ..first })
@@ -251,37 +251,34 @@ impl Objects<'_> {
         let IndexAnswer::Page { customers, next } = self.index(&IndexMessage::Customers { after, limit }).await? else {
             return Err(Unanswered("the index answered with something else".to_owned()));
         };
-        let mut page =
-            Audited { balanced: true, next_cursor: next.map(|last| control::audit_cursor(&last)), ..Audited::default() };
-        for answer in self.of_customers(&customers, message).await? {
-            let found: Option<Audited> = serde_json::from_str(&answer.body).ok();
+        let mut page = AuditPage::empty(next.as_deref());
+        for answer in self.of_customers(&customers, message).await {
+            let answer = answer?;
+            let found = serde_json::from_str(&answer.body).ok();
             let Some(found) = found.filter(|_| answer.status == 200) else { return Ok(answer) };
-            page.balanced &= found.balanced;
-            page.customers += found.customers;
-            page.calls += found.calls;
-            page.differences.extend(found.differences);
+            page.add(found);
         }
-        page.differences.truncate(DIFFERENCES_MAX);
         let body = serde_json::to_string(&page).map_err(|error| Unanswered(error.to_string()))?;
         Ok(ControlAnswer { status: 200, content_type: "application/json".to_owned(), body, headers: Vec::new() })
     }
 
     /// The same request to each customer, without what says which page of customers is meant.
-    async fn of_customers(&self, customers: &[CustomerId], message: &ControlMessage) -> Result<Vec<ControlAnswer>, Unanswered> {
-        let alone = ControlMessage {
-            method: message.method.clone(),
-            path: message.path.clone(),
-            query: None,
-            authorization: message.authorization.clone(),
-            body: message.body.clone(),
+    async fn of_customers(&self, customers: &[CustomerId], message: &ControlMessage) -> Vec<Result<ControlAnswer, Unanswered>> {
+        let alone = ControlMessage { query: None, ..message.clone() };
+        let ask = async |customer_id| {
+            let answered = within::<Clock, _>(self.of_customer(customer_id, &alone), ASKED_MS_MAX).await;
+            answered.unwrap_or_else(|| Err(Unanswered("no answer in time".to_owned())))
         };
         let mut answers = Vec::new();
         for some in customers.chunks(ASKED_AT_ONCE) {
-            let asked = join_all(some.iter().map(|customer_id| self.of_customer(customer_id, &alone))).await;
-            for answer in asked {
-                answers.push(answer?);
-            }
+            answers.extend(join_all(some.iter().map(&ask)).await);
         }
-        Ok(answers)
+        answers
     }
+}
+
+/// What a customer's object says that it did.
+fn report(answer: ControlAnswer) -> Result<UpkeepReport, Unanswered> {
+    let report = serde_json::from_str(&answer.body).ok();
+    report.filter(|_| answer.status == 200).ok_or_else(|| Unanswered(format!("its tick was answered {}", answer.status)))
 }

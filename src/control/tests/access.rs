@@ -1,6 +1,7 @@
 //! Tokens, paths and methods.
 
 use super::{Desk, refusal};
+use crate::control::{ROUTES, Request, refused};
 
 #[test]
 fn nothing_is_answered_without_a_valid_token() {
@@ -60,4 +61,21 @@ fn an_unusable_ledger_is_a_503_whose_reason_is_only_logged() {
     assert_eq!(response.headers, [("Retry-After", "1".to_owned())]);
     assert!(response.log.unwrap().contains("no such table"));
     assert!(!response.body.contains("table"));
+}
+
+#[test]
+fn what_is_refused_is_refused_before_anything_is_looked_at() {
+    let desk = Desk::open();
+    let tokens = [None, Some("Bearer x"), Some("Bearer read-token"), Some("Bearer admin-token")];
+    let methods = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "BREW"];
+    let paths = ROUTES.iter().map(|(_, template)| *template).chain(["/_tollgate", "/_tollgate/v1/nowhere"]);
+    for (path, method, token) in paths.flat_map(|path| methods.map(|method| tokens.map(|token| (path, method, token)))).flatten()
+    {
+        let request = Request { method, path, query: None, authorization: token.map(str::as_bytes), body: b"{" };
+        let handled = desk.send(method, path, token, "{");
+        match refused(&desk.config, &request) {
+            Some(refused) => assert_eq!(refused, handled, "{method} {path} {token:?}"),
+            None => assert!(!matches!(handled.status, 401 | 403 | 405), "{method} {path} {token:?}: {}", handled.status),
+        }
+    }
 }
