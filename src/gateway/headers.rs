@@ -4,8 +4,7 @@ use super::identify::{Head, Identified};
 use super::refusal::RateLimit;
 use super::{Headers, Outcome};
 
-/// Headers of one connection (RFC 9110, 7.6.1), which go neither way. `Connection` and what it nominates are taken off by the runtime's server and
-/// client before a component sees them.
+/// Headers of one connection (RFC 9110, 7.6.1), which go neither way.
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
@@ -29,6 +28,13 @@ const SPIN: [&str; 7] = [
     "spin-raw-component-route",
 ];
 
+/// What `Connection` nominates for one connection alone, in lower case: nothing where the runtime takes it off before an edge sees it, as Spin does.
+fn nominated(headers: &Headers) -> Vec<String> {
+    let values = headers.iter().filter(|(name, _)| name == "connection");
+    let text = values.map(|(_, value)| String::from_utf8_lossy(value).to_ascii_lowercase()).collect::<Vec<_>>().join(",");
+    text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+}
+
 /// What the backend gets: the caller's end-to-end headers without the credential, the ids as they were understood, and the product's own headers. Of a
 /// usage-metered product the body is whole, and of `metered_body_bytes` as it is forwarded; its reply is asked for as the meter reads it.
 #[must_use]
@@ -36,6 +42,7 @@ pub fn backend_headers(head: &Head, identified: &Identified<'_>, metered_body_by
     let product = identified.product;
     let credential = product.caller.header();
     let is_replaced = |name: &str| product.backend_headers.iter().any(|(other, _)| other == name);
+    let nominated = nominated(&head.headers);
     let is_set_by_meter = |name: &str| metered_body_bytes.is_some() && matches!(name, "accept-encoding" | "content-length");
     let goes_on = |name: &str| {
         !HOP_BY_HOP.contains(&name)
@@ -43,6 +50,7 @@ pub fn backend_headers(head: &Head, identified: &Identified<'_>, metered_body_by
             && !matches!(name, "host" | "expect" | "x-request-id" | "x-customer-id")
             && !is_set_by_meter(name)
             && credential != Some(name)
+            && !nominated.iter().any(|other| other == name)
             && !is_replaced(name)
     };
     let mut headers: Headers = head.headers.iter().filter(|(name, _)| goes_on(name)).cloned().collect();
@@ -69,8 +77,10 @@ pub fn reply_headers(
     outcome: Option<Outcome>,
     rate_limit: Option<RateLimit>,
 ) -> Headers {
+    let nominated = nominated(&from_backend);
     let goes_on = |name: &str| {
         !HOP_BY_HOP.contains(&name)
+            && !nominated.iter().any(|other| other == name)
             && !matches!(name, "x-request-id" | "ratelimit" | "ratelimit-policy")
             && !name.starts_with("tollgate-")
     };

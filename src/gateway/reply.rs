@@ -100,14 +100,15 @@ impl Tally {
         matches!(self, Self::Read(meter) if meter.is_gated())
     }
 
-    /// How the reply goes to the caller. An edge that could not pass on the body as it came, if it looked at it, hands one that need not be read on unseen.
+    /// How the reply goes to the caller. A body that the edge decodes where it looks at it goes on unseen where it need not be read; where it must, its length
+    /// is not the declared one.
     #[must_use]
-    pub fn way(&self, admission: &Admission, status: u16, shape: ReplyShape, lost_hold: LostHold, must_stay_unseen: bool) -> Way {
+    pub fn way(&self, admission: &Admission, status: u16, shape: ReplyShape, lost_hold: LostHold, is_decoded: bool) -> Way {
         match self {
-            Self::Known(outcome) if must_stay_unseen => Way::Untouched(*outcome),
+            Self::Known(outcome) if is_decoded => Way::Untouched(*outcome),
             Self::Known(outcome) if shape.is_short() && outcome.is_durable_with_hold(lost_hold) => Way::Untouched(*outcome),
             _ if !shape.has_body => Way::Untouched(self.outcome(admission, status, Ending::Complete)),
-            Self::Read(_) if shape.is_short() => Way::OnceRead,
+            Self::Read(_) if shape.is_short() && !is_decoded => Way::OnceRead,
             _ => Way::AsItArrives,
         }
     }

@@ -22,14 +22,6 @@ struct Answering {
     idle_timeout_ms: i64,
 }
 
-/// The reply's headers, without those of its connection.
-fn read_headers(reply: &web_sys::Response) -> Headers {
-    let mut headers = wire::read_headers(&reply.headers());
-    let nominated = wire::nominated(&headers);
-    headers.retain(|(name, _)| !nominated.contains(name));
-    headers
-}
-
 /// Whether the runtime decodes a body that is read here, and encodes what is sent in its place.
 fn is_recoded(headers: &Headers) -> bool {
     header_text(headers, "content-encoding")
@@ -46,7 +38,7 @@ pub(crate) async fn answer(
     reply: &web_sys::Response,
 ) -> web_sys::Response {
     let status = reply.status();
-    let mut from_backend = read_headers(reply);
+    let mut from_backend = wire::read_headers(&reply.headers());
     let shape = ReplyShape::of(head, status, &from_backend);
     // The backend was asked for a body as the meter reads it. Of one that compresses all the same, the runtime decodes what it can.
     let is_recoded = is_recoded(&from_backend);

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::rc::Rc;
 
+use futures::channel::oneshot;
 use futures::future::{Either, select};
 use tollgate::config::Meter;
 use tollgate::gateway::{Head, Headers, Identified, Metering, RateLimit, Refused, identify, least_hold, refusal_problem};
@@ -17,7 +18,7 @@ use crate::body::Incoming;
 use crate::clock::{Clock, now_ms, sleep_ms};
 use crate::forward::{ForwardError, RequestBody, forward};
 use crate::log;
-use crate::message::{CallAnswer, CallMessage, Step, Verdict};
+use crate::message::{CallAnswer, CallMessage, Step, Unanswered, Verdict};
 use crate::settings::Settings;
 use crate::settle::{Hold, ask_patiently, refusal};
 use crate::wire;
@@ -27,6 +28,12 @@ const FINGERPRINTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// How long an object that does not answer is asked again before the call is refused.
 const ADMIT_PATIENCE_MS: i64 = 1500;
+
+/// How far the clocks of a Worker and of an object may lie apart without a claim being heard after it was abandoned.
+const CLOCK_SKEW_MS_MAX: i64 = 1000;
+
+/// For how long an object is told of a claim that was abandoned: a Worker may outlive its caller by 30 s.
+const ABANDON_PATIENCE_MS: i64 = 24_000;
 
 /// How long a body may take to arrive before the packages are looked at without it.
 const SLOW_BODY_MS: i64 = 200;
@@ -56,8 +63,20 @@ impl From<Problem> for Stopped {
     }
 }
 
-/// Serves one call.
-pub(crate) async fn call(gateway: Rc<Gateway>, request: &web_sys::Request, head: Head) -> web_sys::Response {
+/// Serves one call, to its end even where its caller leaves: Workers stop what nobody waits for.
+pub(crate) async fn call(gateway: Gateway, request: web_sys::Request, head: Head) -> web_sys::Response {
+    let gateway = Rc::new(gateway);
+    let (served, response) = oneshot::channel();
+    let serving = Rc::clone(&gateway);
+    gateway.context.wait_until(async move {
+        let response = serve(serving, &request, head).await;
+        // A caller who has left needs no reply.
+        let _ = served.send(response);
+    });
+    response.await.unwrap_or_else(|_| wire::problem(&wire::internal(), None, Vec::new()))
+}
+
+async fn serve(gateway: Rc<Gateway>, request: &web_sys::Request, head: Head) -> web_sys::Response {
     let identified = match identify(&gateway.settings.config, &head, now_ms()) {
         Ok(identified) => identified,
         Err(refused) => return unidentified(&refused),
@@ -110,6 +129,9 @@ async fn read_before_admission(
     let declared = head.content_length();
     let length_max = product.max_request_body_bytes;
     let Some(stream) = request.body() else { return Ok((None, None)) };
+    if matches!(head.method.as_str(), "GET" | "HEAD") {
+        return Err(Problem::new(Code::Invalid, "Workers cannot forward the body of a GET or HEAD request.").into());
+    }
     let is_read_first = match product.meter {
         Meter::Usage(_) => true,
         Meter::Call { .. } => declared.is_some_and(|length| length > 0 && length <= FINGERPRINTED_BODY_BYTES_MAX),
@@ -143,7 +165,8 @@ async fn read_before_admission(
 
 /// Asks the customer's object whether the call could be paid at all: one more time than a call needs as a rule.
 async fn refuse_unless_admissible(gateway: &Rc<Gateway>, identified: &Identified<'_>) -> Result<(), Stopped> {
-    let told = submit(gateway, identified, Step::Probe { hold: least_hold(&identified.product.meter) }).await?;
+    let step = Step::Probe { hold: least_hold(&identified.product.meter) };
+    let told = ask_patiently(gateway, message(identified, step), ADMIT_PATIENCE_MS).await.map_err(unavailable)?;
     refuse_unless_admitted(identified, &told)
 }
 
@@ -157,12 +180,9 @@ fn message(identified: &Identified<'_>, step: Step) -> CallMessage {
     }
 }
 
-async fn submit(gateway: &Rc<Gateway>, identified: &Identified<'_>, step: Step) -> Result<CallAnswer, Stopped> {
-    let told = ask_patiently(gateway, message(identified, step), ADMIT_PATIENCE_MS).await.map_err(|error| {
-        log::line(&format!("the ledger is unavailable: {}", error.0));
-        Problem::new(Code::LedgerUnavailable, "The ledger cannot be written now. Nothing was forwarded.").with_retry_after_s(1)
-    })?;
-    Ok(told)
+fn unavailable(error: Unanswered) -> Stopped {
+    log::line(&format!("the ledger is unavailable: {}", error.0));
+    Problem::new(Code::LedgerUnavailable, "The ledger cannot be written now. Nothing was forwarded.").with_retry_after_s(1).into()
 }
 
 fn rate_limit(identified: &Identified<'_>, told: &CallAnswer) -> Option<RateLimit> {
@@ -186,13 +206,25 @@ async fn admit(
     body: Option<&[u8]>,
 ) -> Result<Admitted, Stopped> {
     let started_ms = now_ms();
+    let lease_ms = gateway.settings.config.gateway.hold_lease_ms;
+    // A hold that is answered for has most of its lease before it.
+    let patience_ms = ADMIT_PATIENCE_MS.min(lease_ms / 2);
+    let idempotency_key = idempotency_key();
     let step = Step::Admit {
         fingerprint: Fingerprint::of(&head.method, &head.target(), body).to_hex(),
         hold: metering.hold(),
-        lease_ends_ms: started_ms + gateway.settings.config.gateway.hold_lease_ms,
+        lease_ends_ms: started_ms + lease_ms,
         replay_limit: identified.product.replay_limit,
+        idempotency_key,
+        valid_until_ms: started_ms + patience_ms + CLOCK_SKEW_MS_MAX,
     };
-    let told = submit(gateway, identified, step).await?;
+    let told = match ask_patiently(gateway, message(identified, step), patience_ms).await {
+        Ok(told) => told,
+        Err(error) => {
+            abandon(gateway, message(identified, Step::Abandon { idempotency_key }));
+            return Err(unavailable(error));
+        }
+    };
     refuse_unless_admitted(identified, &told)?;
     let admission = match told.verdict {
         Verdict::Held { attempt, hold } => Admission::Held { attempt, hold },
@@ -200,6 +232,22 @@ async fn admit(
         _ => return Err(wire::internal().into()),
     };
     Ok(Admitted { rate_limit: rate_limit(identified, &told), hold: Hold::new(gateway, identified, admission, started_ms) })
+}
+
+/// Names a claim. Below 2^53, for whoever reads it as a number.
+fn idempotency_key() -> u64 {
+    uuid::Uuid::now_v7().as_u64_pair().1 & ((1 << 53) - 1)
+}
+
+/// A claim that nobody answered may have been heard, and nothing is forwarded for it: it costs nothing.
+fn abandon(gateway: &Rc<Gateway>, message: CallMessage) {
+    let serving = Rc::clone(gateway);
+    gateway.context.wait_until(async move {
+        sleep_ms(CLOCK_SKEW_MS_MAX).await;
+        if let Err(error) = ask_patiently(&serving, message, ABANDON_PATIENCE_MS).await {
+            log::line(&format!("a claim that was abandoned is left to its lease: {}", error.0));
+        }
+    });
 }
 
 /// What the backend is sent. Of a body of unknown length the first chunk is awaited, because only it tells whether there is a body.

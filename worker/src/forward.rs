@@ -63,14 +63,7 @@ pub(crate) async fn forward(head: &Head, identified: &Identified<'_>, body: Requ
         (Meter::Usage(_), RequestBody::Whole(bytes)) => Some(bytes.len()),
         (Meter::Usage(_), _) => Some(0),
     };
-    let mut headers = backend_headers(head, identified, metered_body_bytes);
-    let nominated = wire::nominated(&head.headers);
-    // What the gateway sets is not the caller's to nominate.
-    let is_own = |name: &str| {
-        matches!(name, "x-request-id" | "x-customer-id") || product.backend_headers.iter().any(|(other, _)| other == name)
-    };
-    headers.retain(|(name, _)| is_own(name) || !nominated.contains(name));
-    let headers = wire::write_headers(&headers)?;
+    let headers = wire::write_headers(&backend_headers(head, identified, metered_body_bytes))?;
     init.set_headers(&headers);
     init.set_redirect(RequestRedirect::Manual);
     init.set_signal(Some(&abort.signal()));

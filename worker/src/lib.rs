@@ -6,6 +6,7 @@
 //! The border: which rule applies is decided in `tollgate::gateway`, `control` and `ledger`.
 
 mod account;
+mod alarm;
 mod answer;
 mod body;
 mod call;
@@ -21,8 +22,6 @@ mod settings;
 mod settle;
 mod sql;
 mod wire;
-
-use std::rc::Rc;
 
 use tollgate::control as control_api;
 use tollgate::gateway::has_dot_segment;
@@ -51,7 +50,7 @@ async fn serve(request: &web_sys::Request, env: Env, context: Context) -> web_sy
     if is_control {
         return control::control(settings, &env, request, &head).await;
     }
-    call::call(Rc::new(Gateway { settings, env, context }), request, head).await
+    call::call(Gateway { settings, env, context }, Clone::clone(request), head).await
 }
 
 /// The clock's own tick: a safety net, since every object sets its own alarm.

@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 use tollgate::control;
 use tollgate::ids::{AccountKey, CustomerId, PackageId, ProductId, RepurchaseId, RequestId};
 use tollgate::quantity::Quantity;
+use tollgate::relay::within;
 use wasm_bindgen::JsValue;
 use worker::{Method, Request, RequestInit, Response, Stub};
 
-use crate::clock::sleep_ms;
+use crate::clock::{Clock, sleep_ms};
 use crate::log;
+use crate::replica::Telling;
 
 /// Pauses before an object is asked again that was overloaded or restarted.
 const RETRY_PAUSES_MS: [i64; 3] = [20, 100, 400];
@@ -36,6 +38,13 @@ pub(crate) enum Step {
         hold: Quantity,
         lease_ends_ms: i64,
         replay_limit: u32,
+        idempotency_key: u64,
+        /// After this, in unix milliseconds, nobody waits for the answer: what arrives later is not admitted.
+        valid_until_ms: i64,
+    },
+    /// Whoever asked for admission with this key got no answer and forwards nothing.
+    Abandon {
+        idempotency_key: u64,
     },
     Renew {
         attempt: u32,
@@ -58,6 +67,7 @@ impl Step {
         match self {
             Self::Probe { .. } => "probe",
             Self::Admit { .. } => "admit",
+            Self::Abandon { .. } => "abandon",
             Self::Renew { .. } => "renew",
             Self::Settle { .. } => "settle",
         }
@@ -121,6 +131,10 @@ impl ControlMessage {
             authorization: self.authorization.as_deref().map(str::as_bytes),
             body: self.body.as_bytes(),
         }
+    }
+
+    pub(crate) fn is_write(&self) -> bool {
+        self.method != "GET" && self.method != "HEAD"
     }
 }
 
@@ -201,7 +215,7 @@ pub(crate) enum IndexMessage {
         limit: usize,
     },
     /// What a customer's object has to tell.
-    Learn(Box<crate::replica::Told>),
+    Learn(Box<Telling>),
 }
 
 /// What it answers.
@@ -221,6 +235,10 @@ pub(crate) enum IndexAnswer {
         customers: Vec<CustomerId>,
         next: Option<String>,
     },
+    /// The number of the newest telling of the customer that is known. Where it is another one's, nothing was learnt.
+    Learnt {
+        number: i64,
+    },
     Failed,
 }
 
@@ -234,8 +252,18 @@ impl From<worker::Error> for Unanswered {
     }
 }
 
-/// Asks an object once.
-pub(crate) async fn ask<A: DeserializeOwned>(stub: &Stub, path: &str, message: &impl Serialize) -> Result<A, Unanswered> {
+/// Asks an object once, and waits for its answer no longer than this.
+pub(crate) async fn ask_within<A: DeserializeOwned>(
+    stub: &Stub,
+    path: &str,
+    message: &impl Serialize,
+    timeout_ms: i64,
+) -> Result<A, Unanswered> {
+    let late = || Unanswered("no answer in time".to_owned());
+    within::<Clock, _>(ask(stub, path, message), timeout_ms).await.ok_or_else(late)?
+}
+
+async fn ask<A: DeserializeOwned>(stub: &Stub, path: &str, message: &impl Serialize) -> Result<A, Unanswered> {
     let text = serde_json::to_string(message).map_err(|error| Unanswered(error.to_string()))?;
     let mut init = RequestInit::new();
     init.with_method(Method::Post).with_body(Some(JsValue::from_str(&text)));
@@ -244,6 +272,9 @@ pub(crate) async fn ask<A: DeserializeOwned>(stub: &Stub, path: &str, message: &
     let text = response.text().await?;
     serde_json::from_str(&text).map_err(|_| Unanswered(format!("status {} from an object", response.status_code())))
 }
+
+/// The longest that a question waits for its answer.
+const ANSWER_MS_MAX: i64 = 10_000;
 
 /// Asks an object, a few times where it does not answer. The message must be one that may arrive twice.
 pub(crate) async fn ask_again<A: DeserializeOwned>(
@@ -254,13 +285,18 @@ pub(crate) async fn ask_again<A: DeserializeOwned>(
     let mut pauses = RETRY_PAUSES_MS.into_iter();
     loop {
         // A stub that has failed once fails for ever.
-        let error = match ask(&stub()?, path, message).await {
+        let error = match ask_within(&stub()?, path, message, ANSWER_MS_MAX).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         let Some(pause_ms) = pauses.next() else { return Err(error) };
         sleep_ms(pause_ms).await;
     }
+}
+
+/// What an object was asked.
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> worker::Result<T> {
+    serde_json::from_str(text).map_err(|error| worker::Error::RustError(error.to_string()))
 }
 
 /// An object's answer.

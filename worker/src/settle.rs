@@ -14,13 +14,14 @@ use tollgate::quantity::Quantity;
 use crate::call::Gateway;
 use crate::clock::{elapsed_us, now_ms, sleep_ms};
 use crate::log;
-use crate::message::{CallAnswer, CallMessage, Step, Unanswered, Verdict, ask};
+use crate::message::{CallAnswer, CallMessage, Step, Unanswered, Verdict, ask_within};
 
 /// How long settling may take before the reply is aborted (contract section 2).
 const SETTLE_PATIENCE_MS: i64 = 5000;
 
-/// Between two tries.
-const RETRY_MS: i64 = 50;
+/// The first pause between two tries, and the longest: each is about twice the one before.
+const RETRY_MS: i64 = 20;
+const RETRY_MS_MAX: i64 = 1_000;
 
 /// For how long a settle that was not durable in time is tried on: a Worker may outlive its caller by 30 s.
 const LATE_PATIENCE_MS: i64 = 24_000;
@@ -37,22 +38,32 @@ pub(crate) async fn ask_patiently(
     patience_ms: i64,
 ) -> Result<CallAnswer, Unanswered> {
     let until_ms = now_ms() + patience_ms;
+    let mut pause_ms = RETRY_MS;
     loop {
+        let left_ms = until_ms - now_ms();
         let asked = async {
             let stub = gateway.settings.account(&gateway.env, &message.customer_id)?;
-            ask::<CallAnswer>(&stub, "/call", &message).await
+            ask_within::<CallAnswer>(&stub, "/call", &message, left_ms).await
         };
         let error = match asked.await {
             Ok(CallAnswer { verdict: Verdict::Unavailable, .. }) => Unanswered("the ledger is unavailable".to_owned()),
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        if now_ms() >= until_ms {
+        if now_ms() + pause_ms >= until_ms {
             return Err(error);
         }
         message.is_repeat = true;
-        sleep_ms(RETRY_MS).await;
+        sleep_ms(jittered(pause_ms)).await;
+        pause_ms = (2 * pause_ms).min(RETRY_MS_MAX);
     }
+}
+
+/// Half to all of a pause, so that many who wait do not ask at once.
+fn jittered(pause_ms: i64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a second at most")]
+    let jitter_ms = (js_sys::Math::random() * (pause_ms / 2) as f64) as i64;
+    pause_ms - jitter_ms
 }
 
 /// Why a step was refused; none where it was not.
@@ -77,7 +88,7 @@ pub(crate) struct Hold {
     request_id: RequestId,
     admission: Admission,
     hold_us: u64,
-    renew_at_ms: i64,
+    renew_at_ms: Cell<i64>,
 }
 
 impl Hold {
@@ -89,7 +100,7 @@ impl Hold {
             request_id: identified.request_id.clone(),
             admission,
             hold_us: elapsed_us(admitted_ms),
-            renew_at_ms: admitted_ms + gateway.settings.config.gateway.hold_lease_ms / 3,
+            renew_at_ms: Cell::new(admitted_ms + gateway.settings.config.gateway.hold_lease_ms / 3),
         }
     }
 
@@ -126,10 +137,9 @@ impl Hold {
     async fn keep(&self) -> Infallible {
         let Some(attempt) = self.attempt() else { return std::future::pending().await };
         let lease_ms = self.gateway.settings.config.gateway.hold_lease_ms;
-        let mut renew_at_ms = self.renew_at_ms;
         loop {
-            sleep_ms(renew_at_ms - now_ms()).await;
-            renew_at_ms = now_ms() + lease_ms / 3;
+            sleep_ms(self.renew_at_ms.get() - now_ms()).await;
+            self.renew_at_ms.set(now_ms() + lease_ms / 3);
             let step = Step::Renew { attempt, lease_ends_ms: now_ms() + lease_ms };
             if let Err(error) = ask_patiently(&self.gateway, self.message(step), lease_ms / 3).await {
                 log::line(&format!("a lease cannot be renewed: {}", error.0));

@@ -27,13 +27,6 @@ pub(crate) fn read_headers(headers: &web_sys::Headers) -> Headers {
     pairs.into_iter().flatten().filter_map(|pair| read(pair.ok()?)).collect()
 }
 
-/// The headers that `Connection` nominates for one connection alone, in lower case. The runtime leaves them to the Worker.
-pub(crate) fn nominated(headers: &Headers) -> Vec<String> {
-    let values = headers.iter().filter(|(name, _)| name == "connection");
-    let text = values.map(|(_, value)| String::from_utf8_lossy(value).to_ascii_lowercase()).collect::<Vec<_>>().join(",");
-    text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
-}
-
 /// Headers as the runtime wants them: text. It replaced what is no UTF-8 when it read it.
 pub(crate) fn write_headers(headers: &Headers) -> Result<web_sys::Headers, JsValue> {
     let written = web_sys::Headers::new()?;

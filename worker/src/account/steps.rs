@@ -4,7 +4,7 @@ use tollgate::book::metrics::Step as Measured;
 use tollgate::book::{LedgerError, Reply};
 use tollgate::gateway::refusal_problem;
 use tollgate::ids::AccountKey;
-use tollgate::ledger::{Admission, CallState, Command, Fingerprint, Outcome, Refusal, Settlement};
+use tollgate::ledger::{Admission, Claim, Command, Fingerprint, Outcome, Refusal, Settlement};
 use tollgate::quantity::Quantity;
 use tollgate::store::queries;
 
@@ -17,7 +17,10 @@ impl Core {
     pub(super) async fn call(&self, message: CallMessage) -> CallAnswer {
         let key = AccountKey { customer_id: message.customer_id.clone(), product_id: message.product_id.clone() };
         self.book.count(|meters| meters.asked(message.step.name()));
-        let Some(command) = self.command(&message) else { return CallAnswer::of(Verdict::Failed) };
+        let command = match self.command(&key, &message) {
+            Ok(command) => command,
+            Err(verdict) => return CallAnswer::of(verdict),
+        };
         match self.book.submit(&key, command, now_ms()).await {
             Ok(reply) => self.answer(&key, &message, reply),
             Err(error) => {
@@ -30,51 +33,61 @@ impl Core {
         }
     }
 
-    fn command(&self, message: &CallMessage) -> Option<Command> {
+    /// What a step asks of the ledger, or what is answered without asking it.
+    fn command(&self, key: &AccountKey, message: &CallMessage) -> Result<Command, Verdict> {
         let request_id = message.request_id.clone();
-        Some(match &message.step {
+        Ok(match &message.step {
             Step::Probe { hold } => Command::Probe { request_id, hold: *hold },
-            Step::Admit { fingerprint, hold, lease_ends_ms, replay_limit } => {
+            Step::Admit { valid_until_ms, .. } if now_ms() > *valid_until_ms => return Err(Verdict::Unavailable),
+            Step::Admit { fingerprint, hold, lease_ends_ms, replay_limit, idempotency_key, .. } => {
                 // Before the hold, and written with it.
                 self.arm(lease_ends_ms.saturating_add(1));
-                Command::Admit {
+                Command::Admit(Claim {
                     request_id,
-                    fingerprint: Fingerprint::from_hex(fingerprint)?,
+                    fingerprint: Fingerprint::from_hex(fingerprint).ok_or(Verdict::Failed)?,
                     hold: *hold,
                     lease_ends_ms: *lease_ends_ms,
                     replay_limit: *replay_limit,
-                }
+                    idempotency_key: Some(*idempotency_key),
+                })
+            }
+            Step::Abandon { idempotency_key } => {
+                let attempt = self.attempt_of(key, message, *idempotency_key).ok_or(Verdict::Done)?;
+                let (charge, status, usage_missing) = (Quantity::ZERO, None, false);
+                Command::Settle(Settlement { request_id, attempt, charge, status, usage_missing })
             }
             Step::Renew { attempt, lease_ends_ms } => {
                 Command::Renew { request_id, attempt: *attempt, lease_ends_ms: *lease_ends_ms }
             }
-            Step::Settle { attempt, charge, status, usage_missing, outcome, hold_us, settle_us } => {
-                self.book.count(|meters| {
-                    meters.latency(Measured::Hold, *hold_us);
-                    if let Some(settle_us) = settle_us {
-                        meters.latency(Measured::Settle, *settle_us);
-                    }
-                    meters.call(&message.product_id, outcome);
-                });
-                Command::Settle(Settlement {
-                    request_id,
-                    attempt: *attempt,
-                    charge: *charge,
-                    status: *status,
-                    usage_missing: *usage_missing,
-                })
-            }
+            Step::Settle { attempt, charge, status, usage_missing, .. } => Command::Settle(Settlement {
+                request_id,
+                attempt: *attempt,
+                charge: *charge,
+                status: *status,
+                usage_missing: *usage_missing,
+            }),
         })
+    }
+
+    /// The attempt that this key was admitted to, where it has not been ended.
+    fn attempt_of(&self, key: &AccountKey, message: &CallMessage, idempotency_key: u64) -> Option<u32> {
+        let calls = queries::call(self.book.database(), &key.customer_id, Some(&key.product_id), &message.request_id).ok()?;
+        let call = &calls.first()?.call;
+        // A replay that nobody forwards costs nothing.
+        (call.idempotency_key == Some(idempotency_key) && !call.is_final).then_some(call.attempt)
     }
 
     fn answer(&self, key: &AccountKey, message: &CallMessage, reply: Reply) -> CallAnswer {
         let verdict = match reply.result {
             Ok(Outcome::Admitted(Admission::Held { attempt, hold })) => Verdict::Held { attempt, hold },
             Ok(Outcome::Admitted(Admission::Replay)) => Verdict::Replay,
-            Ok(Outcome::Settled { charge } | Outcome::AlreadyEnded { charge }) => Verdict::Ended { charge },
+            Ok(Outcome::Settled { charge }) => {
+                self.count_end(message);
+                Verdict::Ended { charge }
+            }
+            Ok(Outcome::AlreadyEnded { charge }) => Verdict::Ended { charge },
             Ok(_) => Verdict::Done,
-            Err(Refusal::InFlight) => self.repeated(key, message).unwrap_or_else(|| self.refuse(key, &Refusal::InFlight)),
-            Err(refusal) => self.refuse(key, &refusal),
+            Err(refusal) => self.refuse(key, message, &refusal),
         };
         CallAnswer {
             verdict,
@@ -84,23 +97,20 @@ impl Core {
         }
     }
 
-    /// How an admission was answered that was heard the first time, when its answer got lost.
-    fn repeated(&self, key: &AccountKey, message: &CallMessage) -> Option<Verdict> {
-        let Step::Admit { fingerprint, lease_ends_ms, .. } = &message.step else { return None };
-        if !message.is_repeat {
-            return None;
-        }
-        let calls = queries::call(self.book.database(), &key.customer_id, Some(&key.product_id), &message.request_id).ok()?;
-        let call = &calls.first()?.call;
-        let is_same = call.lease_ends_ms == *lease_ends_ms && call.fingerprint.to_hex() == *fingerprint;
-        (is_same && call.state == CallState::Held).then(|| {
-            let hold = call.legs.iter().fold(Quantity::ZERO, |sum, leg| sum.saturating_add(leg.quantity));
-            Verdict::Held { attempt: call.attempt, hold }
-        })
+    /// Counts a call that has ended now: a settle that arrives twice has ended it once.
+    fn count_end(&self, message: &CallMessage) {
+        let Step::Settle { outcome, hold_us, settle_us, .. } = &message.step else { return };
+        self.book.count(|meters| {
+            meters.latency(Measured::Hold, *hold_us);
+            if let Some(settle_us) = settle_us {
+                meters.latency(Measured::Settle, *settle_us);
+            }
+            meters.call(&message.product_id, outcome);
+        });
     }
 
-    fn refuse(&self, key: &AccountKey, refusal: &Refusal) -> Verdict {
-        if let Some(product) = self.settings.config.product(&key.product_id) {
+    fn refuse(&self, key: &AccountKey, message: &CallMessage, refusal: &Refusal) -> Verdict {
+        if let Some(product) = self.settings.config.product(&key.product_id).filter(|_| !message.is_repeat) {
             let code = refusal_problem(refusal, product).code;
             self.book.count(|meters| meters.call(&key.product_id, code.as_str()));
         }
