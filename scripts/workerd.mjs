@@ -62,7 +62,9 @@ function writeConfig({ listen, stateDir, variables }, { main, date, flags, objec
   const path = join(stateDir, "workerd.capnp");
   const beside = dirname(main);
   const module = (name, kind) => `    (name = ${quoted(name)}, ${kind} = embed ${quoted(relative(stateDir, join(beside, name)))}),`;
-  const modules = [module(basename(main), "esModule"), ...readdirSync(beside).filter((name) => name.endsWith(".wasm")).map((name) => module(name, "wasm"))];
+  const others = readdirSync(beside).filter((name) => name !== basename(main));
+  const named = (suffix, kind) => others.filter((name) => name.endsWith(suffix)).map((name) => module(name, kind));
+  const modules = [module(basename(main), "esModule"), ...named(".js", "esModule"), ...named(".wasm", "wasm")];
   writeFileSync(path, `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [

@@ -68,7 +68,15 @@ const WORKERD: &[Inapplicable] = &[
 /// On Spin and its runner.
 const SPIN: &[Inapplicable] = &[(
     "the ledger is a database beside the gateway: there are no objects",
-    &["objects::a_call_asks_its_customers_object_twice", "objects::an_object_may_be_evicted_between_admission_and_settle"],
+    &[
+        "lost_answers::a_call_that_was_refused_for_want_of_an_answer_costs_nothing",
+        "lost_answers::a_replay_whose_answer_is_lost_is_forwarded",
+        "lost_answers::a_settle_whose_answer_is_lost_charges_once",
+        "lost_answers::an_admission_whose_answer_is_lost_is_told_again",
+        "lost_answers::two_callers_of_one_id_who_both_ask_again_are_not_both_admitted",
+        "objects::a_call_asks_its_customers_object_twice",
+        "objects::an_object_may_be_evicted_between_admission_and_settle",
+    ],
 )];
 
 fn of(edge: &str) -> &'static [Inapplicable] {

@@ -29,6 +29,7 @@ mod large;
 mod leases;
 mod limits;
 mod listings;
+mod lost_answers;
 mod objects;
 mod order_hook;
 mod packages;
@@ -137,6 +138,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("usage_requests", usage_requests::CASES),
     ("usage_streams", usage_streams::CASES),
     ("objects", objects::CASES),
+    ("lost_answers", lost_answers::CASES),
     ("alert_crashes", alert_crashes::CASES),
     ("repurchase_crashes", repurchase_crashes::CASES),
 ];

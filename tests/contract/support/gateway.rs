@@ -58,11 +58,13 @@ pub(crate) struct Gateway {
 /// Where a runner keeps its state, and with which config it runs; outlives the runner.
 pub(crate) struct Home {
     dir: TempDir,
+    /// A Worker of its own kind.
+    worker: Option<PathBuf>,
 }
 
 impl Home {
     pub(crate) fn new(config: &str, backend: &Backend, receiver: &Receiver) -> Self {
-        let home = Self { dir: TempDir::new().unwrap() };
+        let home = Self { dir: TempDir::new().unwrap(), worker: None };
         home.configure(config, backend, receiver);
         home
     }
@@ -76,6 +78,21 @@ impl Home {
         let (config, rest) = config.split_at(parted);
         std::fs::write(self.dir.path().join("tollgate.toml"), config).unwrap();
         std::fs::write(self.dir.path().join("tollgate-2.toml"), rest).unwrap();
+    }
+
+    /// Puts another module before the built Worker, which that one finds as `./tollgate.js`.
+    pub(crate) fn replace_worker(&mut self, module: &str) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let worker = self.dir.path().join("worker");
+        std::fs::create_dir_all(&worker).unwrap();
+        let settings = std::fs::read_to_string(root.join("worker/wrangler.toml")).unwrap();
+        std::fs::write(worker.join("wrangler.toml"), settings.replace("build/index.js", "index.js")).unwrap();
+        for (from, to) in
+            [(module, "index.js"), ("worker/build/index.js", "tollgate.js"), ("worker/build/index_bg.wasm", "index_bg.wasm")]
+        {
+            std::fs::copy(root.join(from), worker.join(to)).unwrap();
+        }
+        self.worker = Some(worker);
     }
 
     /// Where the runner's state is.
@@ -103,6 +120,9 @@ impl Home {
         let file = |name: &str| format!("@{}", self.dir.path().join(name).display());
         let mut command = Command::new(runner());
         command.current_dir(root).args(["up", "--from", "spin.toml", "--state-dir"]).arg(self.state_path());
+        if let Some(worker) = &self.worker {
+            command.arg("--worker").arg(worker);
+        }
         for _ in 0..listeners {
             command.args(["--listen", "127.0.0.1:0"]);
         }

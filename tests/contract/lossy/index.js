@@ -1,0 +1,42 @@
+// The Worker with customers' objects that are hard to reach. A call's request id says what becomes of its messages: `FATE.STEP.FROM.TO.NAME`, where the
+// messages of that step with these numbers, from 1, are lost before they are heard (`unheard`), or answered in vain (`unanswered`).
+import { WorkerEntrypoint } from "cloudflare:workers";
+import * as tollgate from "./tollgate.js";
+
+const seen = new Map();
+
+/** What becomes of a message. */
+function fateOf({ request_id = "", step }) {
+  const [, fate, name, from, to] = request_id.match(/^(unheard|unanswered)\.(\w+)\.(\d+)\.(\d+)\./) ?? [];
+  if (fate === undefined || !Object.keys(step).some((key) => key.toLowerCase() === name)) return undefined;
+  const number = (seen.get(request_id) ?? 0) + 1;
+  seen.set(request_id, number);
+  return number >= from && number <= to ? fate : undefined;
+}
+
+export const Index = tollgate.Index;
+
+export class Account {
+  constructor(state, env) {
+    this.real = new tollgate.Account(state, env);
+  }
+
+  async fetch(request) {
+    const isCall = new URL(request.url).pathname === "/call";
+    const fate = isCall ? fateOf(await request.clone().json()) : undefined;
+    if (fate === "unheard") throw new Error("the message was lost");
+    const answer = await this.real.fetch(request);
+    if (fate === "unanswered") throw new Error("the answer was lost");
+    return answer;
+  }
+
+  alarm() {
+    return this.real.alarm();
+  }
+}
+
+export default class extends WorkerEntrypoint {
+  fetch(request) {
+    return new tollgate.default(this.ctx, this.env).fetch(request);
+  }
+}
