@@ -1,7 +1,6 @@
 //! Reads `caller` of a product.
 
-use toml::Value;
-
+use super::document::Value;
 use super::error::ConfigError;
 use super::header;
 use super::secrets::{Form, Secrets};

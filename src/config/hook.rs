@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::address::{self, HOOK_ACCEPTED};
+use super::document::Value;
 use super::error::ConfigError;
 use super::secrets::Secrets;
 use super::section::{Keys, Section};
@@ -208,7 +209,7 @@ fn events(section: &Section<'_>) -> Result<EventFilter, ConfigError> {
         return Ok(EventFilter(vec!["*".to_owned()]));
     }
     let accepted = || format!("\"*\", a beginning such as \"package.*\", {}", EVENT_TYPES.join(", "));
-    let read = |value: &toml::Value| value.as_str().filter(|text| is_pattern(text)).map(str::to_owned);
+    let read = |value: &Value| value.as_str().filter(|text| is_pattern(text)).map(str::to_owned);
     let values = section.required_list("events", EVENTS_MAX, "a list of types of events")?;
     let patterns = (1..).zip(values).map(|(position, value)| {
         let refused = || section.invalid_item("events", position, value, accepted());

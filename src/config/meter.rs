@@ -1,7 +1,6 @@
 //! Reads a product's `meter`: one unit a call, or what a call used.
 
-use toml::{Table, Value};
-
+use super::document::{Table, Value};
 use super::error::ConfigError;
 use super::section::{Keys, Section};
 use super::types::{ChargeWhen, Meter};
@@ -104,7 +103,7 @@ fn item(path: String, value: &Value) -> Result<Item, ConfigError> {
 }
 
 fn hold(section: Option<Section<'_>>) -> Result<HoldRule, ConfigError> {
-    let table = Table::new();
+    let table = Table::default();
     let section = section.unwrap_or_else(|| Section::any(String::new(), &table));
     let fields = match section.get("fields") {
         None => ["max_completion_tokens", "max_tokens"].into_iter().filter_map(Path::parse).collect(),
@@ -146,12 +145,12 @@ fn factor(section: &Section<'_>, name: &str, default: &str) -> Result<Factor, Co
 
 #[cfg(test)]
 mod tests {
-    use super::{UsageSettings, usage};
+    use super::{Table, UsageSettings, Value, usage};
     use crate::meter::{Factor, Measure, Overrun, ShortHold, Source, UsageMeter};
 
     fn settings(text: &str) -> Result<UsageSettings, String> {
-        let table: toml::Table = toml::from_str(text).unwrap();
-        let unit = table.get("unit").and_then(toml::Value::as_str).unwrap_or("token");
+        let table = Table::parse(text).unwrap();
+        let unit = table.get("unit").and_then(Value::as_str).unwrap_or("token");
         usage("meter".to_owned(), &table, unit).map_err(|error| error.to_string())
     }
 

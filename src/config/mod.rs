@@ -6,6 +6,7 @@
 
 mod address;
 mod caller;
+mod document;
 mod error;
 mod gateway;
 mod header;
@@ -20,8 +21,6 @@ mod tests;
 mod types;
 mod units;
 
-use toml::Table;
-
 pub use error::ConfigError;
 pub(crate) use hook::EVENT_TYPES;
 pub use hook::{EventFilter, HookUrl, RepurchaseHook, SigningSecret, Webhook};
@@ -29,6 +28,7 @@ pub use secret_names::secret_names;
 pub use types::{Backend, ChargeWhen, Config, Drain, Durability, Gateway, LostHold, Meter, MissingRequestId, Product, Route};
 pub(crate) use units::{DURATION_ACCEPTED, duration_ms};
 
+use document::Table;
 use secrets::Secrets;
 use section::{Keys, Section};
 
@@ -48,7 +48,7 @@ pub fn check(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Conf
     if text.len() > TEXT_LENGTH_MAX {
         return Err(ConfigError::TooLong { limit_bytes: TEXT_LENGTH_MAX });
     }
-    let table: Table = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+    let table = Table::parse(text)?;
     let root = Section::open(String::new(), &table, KEYS)?;
     let secrets = Secrets(lookup);
     let mut warnings = Vec::new();
@@ -79,11 +79,4 @@ fn refuse_duplicates(earlier: &[Product], product: &Product, position: usize) ->
         });
     }
     Ok(())
-}
-
-fn syntax(text: &str, error: &toml::de::Error) -> ConfigError {
-    let start = error.span().map_or(0, |span| span.start);
-    let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
-    // The message alone: with the line it stands in, it could show a secret that was written down.
-    ConfigError::Syntax { line, message: error.message().replace('\n', " ") }
 }

@@ -1,9 +1,8 @@
 //! Reads one `[[product]]`.
 
-use toml::{Table, Value};
-
 use super::address;
 use super::caller;
+use super::document::{Table, Value};
 use super::error::ConfigError;
 use super::header;
 use super::meter;
@@ -127,7 +126,7 @@ fn backend(section: &Section<'_>) -> Result<Backend, ConfigError> {
 
 /// `drain` is about learning the usage: calls that cost one unit whatever is in them have no use for it, and it is checked all the same.
 fn drain(section: &Section<'_>) -> Result<Drain, ConfigError> {
-    let table = Table::new();
+    let table = Table::default();
     let drain = section.section("drain", Keys::known(&["bytes", "time"]))?;
     let drain = drain.unwrap_or_else(|| Section::any(section.key("drain"), &table));
     Ok(Drain {

@@ -1,12 +1,12 @@
 //! Which secrets a configuration names: for edges that must fetch secrets before the configuration is checked.
 
-use toml::{Table, Value};
+use super::document::{Table, Value};
 
 /// The names in every `{ secret = "name" }` of the text, and the two that are read without being written. None where the text is no TOML.
 #[must_use]
 pub fn secret_names(text: &str) -> Vec<String> {
     let mut names = vec!["admin_token".to_owned(), "read_token".to_owned()];
-    if let Ok(table) = text.parse::<Table>() {
+    if let Ok(table) = Table::parse(text) {
         collect(&Value::Table(table), &mut names);
     }
     names.sort_unstable();
@@ -18,7 +18,7 @@ fn collect(value: &Value, names: &mut Vec<String>) {
     match value {
         Value::Table(table) => match table.get("secret") {
             Some(Value::String(name)) if table.len() == 1 => names.push(name.clone()),
-            _ => table.values().for_each(|inner| collect(inner, names)),
+            _ => table.pairs().for_each(|(_, inner)| collect(inner, names)),
         },
         Value::Array(items) => items.iter().for_each(|inner| collect(inner, names)),
         _ => {}

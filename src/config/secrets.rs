@@ -1,7 +1,6 @@
 //! Secrets of the configuration: `{ secret = "name" }`, looked up once. No value of one is ever part of a refusal.
 
-use toml::Value;
-
+use super::document::Value;
 use super::error::ConfigError;
 use super::header;
 use super::hook::SigningSecret;

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use toml::{Table, Value};
-
+use super::document::{Table, Value};
 use super::error::ConfigError;
 use super::units;
 
@@ -36,7 +35,7 @@ impl<'t> Section<'t> {
     /// Opens a table, refusing keys that do not belong in it: a misspelt key is named before the one that is missing for it.
     pub(super) fn open(path: String, table: &'t Table, keys: Keys) -> Result<Self, ConfigError> {
         let section = Self { path, table };
-        for name in table.keys().map(String::as_str) {
+        for (name, _) in table.pairs() {
             if keys.unavailable.contains(&name) {
                 return Err(ConfigError::Unavailable { what: section.key(name), accepted: "a configuration without it" });
             }
@@ -79,7 +78,7 @@ impl<'t> Section<'t> {
 
     /// Every key with its value.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&'t str, &'t Value)> {
-        self.table.iter().map(|(name, value)| (name.as_str(), value))
+        self.table.pairs()
     }
 
     /// The refusal of an absent key.
@@ -204,9 +203,9 @@ fn quoted(value: &Value) -> String {
     match value {
         Value::String(text) => quoted_text(text),
         Value::Integer(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
+        Value::Float(number) => number.clone(),
         Value::Boolean(truth) => truth.to_string(),
-        Value::Datetime(_) => "a date".to_owned(),
+        Value::Date => "a date".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         Value::Table(_) => "a table".to_owned(),
     }
