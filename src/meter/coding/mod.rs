@@ -3,11 +3,21 @@
 //! What always holds: memory is bounded by the coding's window of 32 KiB, and time by [`DECODED_BYTES_MAX`]. The border: gzip and deflate (zlib). What
 //! comes otherwise is not read, so that the call is charged as one whose reply says no usage.
 
+mod brotli;
+mod context;
+mod input;
+mod prefix_code;
+#[cfg(test)]
+mod tests;
+mod window;
+mod words;
+
 use std::fmt;
 use std::io::{self, Write};
 
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
 
+use self::brotli::Brotli;
 use super::reply::BodyReader;
 
 /// The most that is decoded: more is a reply that is made to cost time.
@@ -25,6 +35,8 @@ pub(super) enum CodedBody {
     Gzip(Box<MultiGzDecoder<Decoded>>),
     /// deflate, which is zlib (RFC 9110, 8.4.1.2).
     Zlib(Box<ZlibDecoder<Decoded>>),
+    /// brotli (RFC 7932).
+    Brotli(Box<(Brotli, Decoded)>),
 }
 
 /// Where decoded bytes go.
@@ -56,6 +68,7 @@ impl CodedBody {
             "" | "identity" => Self::Plain(reader),
             "gzip" | "x-gzip" => Self::Gzip(Box::new(MultiGzDecoder::new(decoded(reader)))),
             "deflate" => Self::Zlib(Box::new(ZlibDecoder::new(decoded(reader)))),
+            "br" => Self::Brotli(Box::new((Brotli::new(), decoded(reader)))),
             _ => Self::Plain(reader.opaque()),
         }
     }
@@ -63,16 +76,21 @@ impl CodedBody {
     /// Reads a chunk as it came. After an error of its coding nothing more is read.
     pub(super) fn feed(&mut self, chunk: &[u8]) {
         // Flushed so that what has come can be read, wherever the body ends.
-        let decoded = match self {
+        let is_refused = match self {
             Self::Plain(reader) => return reader.feed(chunk),
-            Self::Gzip(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
-            Self::Zlib(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()),
+            Self::Gzip(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()).is_err(),
+            Self::Zlib(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()).is_err(),
+            Self::Brotli(parts) => {
+                let (decoder, decoded) = &mut **parts;
+                decoded.bytes_left > 0 && decoder.feed(chunk, decoded).is_err()
+            }
         };
-        if decoded.is_err() {
+        if is_refused {
             match self {
                 Self::Plain(_) => {}
                 Self::Gzip(decoder) => decoder.get_mut().bytes_left = 0,
                 Self::Zlib(decoder) => decoder.get_mut().bytes_left = 0,
+                Self::Brotli(parts) => parts.1.bytes_left = 0,
             }
         }
     }
@@ -82,6 +100,7 @@ impl CodedBody {
             Self::Plain(reader) => reader,
             Self::Gzip(decoder) => &decoder.get_ref().reader,
             Self::Zlib(decoder) => &decoder.get_ref().reader,
+            Self::Brotli(parts) => &parts.1.reader,
         }
     }
 }

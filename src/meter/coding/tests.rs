@@ -1,0 +1,110 @@
+//! Both decoders against the encoders that are in use, on bodies of all kinds, cut anywhere and spoilt anywhere.
+
+use std::io::Write;
+
+use brotli::enc::BrotliEncoderParams;
+
+use super::brotli::Brotli;
+use super::input::Stop;
+use super::window::WINDOW_BYTES_MAX;
+
+/// A generator of numbers that are the same every time (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+}
+
+fn brotli(body: &[u8], quality: i32, lgwin: i32) -> Vec<u8> {
+    let params = BrotliEncoderParams { quality, lgwin, ..Default::default() };
+    let mut coded = Vec::new();
+    brotli::BrotliCompress(&mut &*body, &mut coded, &params).unwrap();
+    coded
+}
+
+/// Bodies that have little in common.
+fn bodies() -> Vec<Vec<u8>> {
+    let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+    let noise = (0..5000).map(|_| numbers.below(256).to_le_bytes()[0]).collect();
+    let words =
+        ["time ", "Which is why ", "\"usage\":{", "</script>", "the world's", "Überraschung", "прИвет ", "日本語", "12345,"];
+    let text: String = (0..2500).map(|_| words[numbers.below(words.len())]).collect();
+    let items: String = (0..4000).map(|number| format!("{},", number * 7919 % 100_003)).collect();
+    let runs = (0..200).flat_map(|_| vec![numbers.below(4).to_le_bytes()[0]; numbers.below(400)]).collect();
+    let far: Vec<u8> = (0..4000).map(|_| numbers.below(200).to_le_bytes()[0]).collect();
+    let far = [far.clone(), vec![b'x'; 100_000], far].concat();
+    vec![Vec::new(), b"a".to_vec(), br#"{"usage":{"total_tokens":23}}"#.to_vec(), noise, text.into(), items.into(), runs, far]
+}
+
+/// What a body decodes to in chunks of a length, and how it ended.
+fn decoded(
+    feed: &mut dyn FnMut(&[u8], &mut dyn Write) -> Result<(), Stop>,
+    coded: &[u8],
+    chunk: usize,
+) -> (Vec<u8>, Result<(), Stop>) {
+    let mut body = Vec::new();
+    let end = coded.chunks(chunk).try_for_each(|chunk| feed(chunk, &mut body));
+    (body, end)
+}
+
+fn unbrotli(coded: &[u8], chunk: usize) -> (Vec<u8>, Result<(), Stop>) {
+    let mut decoder = Brotli::new();
+    decoded(&mut |chunk, sink| decoder.feed(chunk, sink), coded, chunk)
+}
+
+#[test]
+fn brotli_decodes_what_its_encoder_made_at_every_quality_and_window() {
+    for body in bodies() {
+        for (quality, lgwin) in
+            [(0, 18), (1, 16), (2, 22), (3, 10), (4, 20), (5, 22), (6, 12), (7, 22), (8, 14), (9, 22), (10, 17), (11, 22)]
+        {
+            let coded = brotli(&body, quality, lgwin);
+            for chunk in [1, 7, 1000, usize::MAX] {
+                let (found, end) = unbrotli(&coded, chunk.min(coded.len().max(1)));
+                assert!(found == body && end.is_ok(), "{} bytes at {quality}, {lgwin} in {chunk}: {end:?}", body.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn brotli_refuses_a_window_that_is_too_large_and_bytes_after_the_end() {
+    let body = vec![b'x'; 100];
+    let mut coded = brotli(&body, 5, 22);
+    coded.push(0);
+    assert_eq!(unbrotli(&coded, 10).1, Err(Stop::Refused));
+    let wide = brotli(&bodies()[4], 5, 24);
+    assert!(1 << 24 > WINDOW_BYTES_MAX);
+    assert_eq!(unbrotli(&wide, 1000), (Vec::new(), Err(Stop::Refused)));
+}
+
+#[test]
+fn the_words_are_those_of_brotli() {
+    assert_eq!(super::words::word(4, 0).as_deref(), Some(b"time".as_slice()));
+    assert_eq!(super::words::word(4, 1 << 10).as_deref(), Some(b"time ".as_slice()));
+    assert_eq!(super::words::word(24, (1 << 5) * 121), None);
+    assert_eq!(super::words::word(25, 0), None);
+    let mut crc = flate2::Crc::new();
+    crc.update(super::words::words());
+    assert_eq!((crc.sum(), crc.amount()), (0x5136_cb04, 122_784));
+}
+
+#[test]
+fn a_spoilt_body_ends_in_bounded_time_and_memory() {
+    let mut numbers = Numbers(88_172_645_463_325_252);
+    let coded = brotli(&bodies()[4][..8000], 9, 18);
+    for _ in 0..1000 {
+        let mut spoilt = coded.clone();
+        for _ in 0..=numbers.below(3) {
+            let place = numbers.below(spoilt.len().min(600));
+            spoilt[place] ^= 1 << numbers.below(8);
+        }
+        spoilt.truncate(numbers.below(spoilt.len()) + 1);
+        let _ = unbrotli(&spoilt, 500);
+    }
+}
