@@ -1,5 +1,5 @@
-// Makes a component smaller: runs wasm-opt on its core module and puts the result in its place. What surrounds the module refers to its imports and
-// exports by their names, which wasm-opt keeps.
+// Makes a component smaller: runs wasm-opt on its core module and puts the result in its place, and leaves out the names that the linker gave to
+// the component's own parts, which only people read. What surrounds the module refers to its imports and exports by their names, which wasm-opt keeps.
 //
 //     node tools/binaryen/optimise.mjs COMPONENT OUTPUT
 import { execFileSync } from "node:child_process";
@@ -12,6 +12,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 /** What rustc's compiler may emit for wasm32-wasip2 (the target's features), and nothing newer. */
 const FEATURES = ["bulk-memory", "multivalue", "mutable-globals", "nontrapping-float-to-int", "reference-types", "sign-ext", "simd"];
 const PREAMBLE_BYTES = 8;
+const CUSTOM_SECTION = 0;
 const CORE_MODULE_SECTION = 1;
 
 /** An unsigned LEB128 number and where it ends. */
@@ -60,11 +61,20 @@ function wasmOpt(module) {
   }
 }
 
+/** True for the section that names the component's parts. */
+function isNames(bytes, { id, content }) {
+  if (id !== CUSTOM_SECTION) return false;
+  const [length, begin] = readNumber(bytes, content);
+  return bytes.toString("utf8", begin, begin + length) === "component-name";
+}
+
 const [source, target] = process.argv.slice(2);
 const bytes = readFileSync(source);
+const kept = sections(bytes).filter((section) => !isNames(bytes, section));
 // The largest is the program; the others are adapters of a few hundred bytes.
-const modules = sections(bytes).filter(({ id }) => id === CORE_MODULE_SECTION);
+const modules = kept.filter(({ id }) => id === CORE_MODULE_SECTION);
 const program = modules.reduce((largest, one) => (one.end - one.begin > largest.end - largest.begin ? one : largest));
 const smaller = wasmOpt(bytes.subarray(program.content, program.end));
 const head = Buffer.concat([Buffer.from([CORE_MODULE_SECTION]), writeNumber(smaller.length)]);
-writeFileSync(target, Buffer.concat([bytes.subarray(0, program.begin), head, smaller, bytes.subarray(program.end)]));
+const parts = kept.map((section) => (section === program ? Buffer.concat([head, smaller]) : bytes.subarray(section.begin, section.end)));
+writeFileSync(target, Buffer.concat([bytes.subarray(0, PREAMBLE_BYTES), ...parts]));
