@@ -228,10 +228,7 @@ impl Brotli {
         if left == 0 {
             return Ok(self.next());
         }
-        let length = u32::try_from(self.input.rest().len()).map_or(left, |length| length.min(left));
-        if length == 0 {
-            return Err(Stop::Starved);
-        }
+        let length = self.input.available(left)?;
         self.input.skip(8 * length)?;
         Ok(Phase::Skipped { left: left - length })
     }
@@ -240,13 +237,8 @@ impl Brotli {
         if self.left == 0 {
             return Ok(self.next());
         }
-        let most = self.left.min(STEP_BYTES_MAX);
-        let bytes = self.input.rest();
-        let length = u32::try_from(bytes.len()).map_or(most, |length| length.min(most));
-        if length == 0 {
-            return Err(Stop::Starved);
-        }
-        self.window.write(bytes.get(..length as usize).unwrap_or_default());
+        let length = self.input.available(self.left.min(STEP_BYTES_MAX))?;
+        self.window.write(self.input.rest().get(..length as usize).unwrap_or_default());
         self.input.skip(8 * length)?;
         self.left -= length;
         Ok(Phase::Stored)

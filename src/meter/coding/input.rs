@@ -67,6 +67,12 @@ impl Input {
         self.bytes.get(self.at.div_ceil(8)..).unwrap_or_default()
     }
 
+    /// How many whole bytes there are, at least one and at most `most`.
+    pub(super) fn available(&self, most: u32) -> Result<u32, Stop> {
+        let length = u32::try_from(self.rest().len()).map_or(most, |length| length.min(most));
+        if length == 0 { Err(Stop::Starved) } else { Ok(length) }
+    }
+
     /// Marks a step as done.
     pub(super) const fn commit(&mut self) {
         self.done = self.at;

@@ -5,12 +5,17 @@
 
 mod brotli;
 mod context;
+mod fse;
+mod huffman;
 mod input;
 mod prefix_code;
+mod sequences;
 #[cfg(test)]
 mod tests;
 mod window;
 mod words;
+mod zstd;
+mod zstd_literals;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -18,6 +23,7 @@ use std::io::{self, Write};
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
 
 use self::brotli::Brotli;
+use self::zstd::Zstd;
 use super::reply::BodyReader;
 
 /// The most that is decoded: more is a reply that is made to cost time.
@@ -37,6 +43,8 @@ pub(super) enum CodedBody {
     Zlib(Box<ZlibDecoder<Decoded>>),
     /// brotli (RFC 7932).
     Brotli(Box<(Brotli, Decoded)>),
+    /// zstd (RFC 8878).
+    Zstd(Box<(Zstd, Decoded)>),
 }
 
 /// Where decoded bytes go.
@@ -69,6 +77,7 @@ impl CodedBody {
             "gzip" | "x-gzip" => Self::Gzip(Box::new(MultiGzDecoder::new(decoded(reader)))),
             "deflate" => Self::Zlib(Box::new(ZlibDecoder::new(decoded(reader)))),
             "br" => Self::Brotli(Box::new((Brotli::new(), decoded(reader)))),
+            "zstd" => Self::Zstd(Box::new((Zstd::new(), decoded(reader)))),
             _ => Self::Plain(reader.opaque()),
         }
     }
@@ -84,6 +93,10 @@ impl CodedBody {
                 let (decoder, decoded) = &mut **parts;
                 decoded.bytes_left > 0 && decoder.feed(chunk, decoded).is_err()
             }
+            Self::Zstd(parts) => {
+                let (decoder, decoded) = &mut **parts;
+                decoded.bytes_left > 0 && decoder.feed(chunk, decoded).is_err()
+            }
         };
         if is_refused {
             match self {
@@ -91,6 +104,7 @@ impl CodedBody {
                 Self::Gzip(decoder) => decoder.get_mut().bytes_left = 0,
                 Self::Zlib(decoder) => decoder.get_mut().bytes_left = 0,
                 Self::Brotli(parts) => parts.1.bytes_left = 0,
+                Self::Zstd(parts) => parts.1.bytes_left = 0,
             }
         }
     }
@@ -101,6 +115,7 @@ impl CodedBody {
             Self::Gzip(decoder) => &decoder.get_ref().reader,
             Self::Zlib(decoder) => &decoder.get_ref().reader,
             Self::Brotli(parts) => &parts.1.reader,
+            Self::Zstd(parts) => &parts.1.reader,
         }
     }
 }

@@ -40,21 +40,34 @@ impl PrefixCode {
 
     /// The code of these lengths by symbol. One symbol alone needs no bits.
     fn of_lengths(lengths: &[u8]) -> Self {
+        let coded = || (0u16..).zip(lengths).filter(|(_, length)| **length > 0);
         let mut counts = [0; LENGTH_MAX + 1];
-        let mut symbols = Vec::new();
-        let mut short = [LONG; 1 << SHORT_BITS];
-        let mut code: u32 = 0;
-        for (length, count) in (0u16..).zip(&mut counts).skip(1) {
-            for (symbol, _) in (0u16..).zip(lengths).filter(|(_, found)| u16::from(**found) == length) {
+        for (_, length) in coded() {
+            if let Some(count) = counts.get_mut(usize::from(*length)) {
                 *count += 1;
-                symbols.push(symbol);
-                if u32::from(length) <= SHORT_BITS {
-                    let first = (code.reverse_bits() >> (u32::BITS - u32::from(length))) as usize;
-                    short.iter_mut().skip(first).step_by(1 << length).for_each(|slot| *slot = symbol << 4 | length);
-                }
-                code += 1;
             }
+        }
+        // By length: where its next symbol goes, and the code of that symbol.
+        let mut next = [(0, 0u32); LENGTH_MAX + 1];
+        let (mut place, mut code) = (0, 0);
+        for (next, count) in next.iter_mut().zip(counts) {
             code <<= 1;
+            *next = (place, code);
+            (place, code) = (place + usize::from(count), code + u32::from(count));
+        }
+        let mut symbols = vec![0; place];
+        let mut short = [LONG; 1 << SHORT_BITS];
+        for (symbol, length) in coded() {
+            let Some((place, code)) = next.get_mut(usize::from(*length)) else { continue };
+            if let Some(slot) = symbols.get_mut(*place) {
+                *slot = symbol;
+            }
+            if u32::from(*length) <= SHORT_BITS {
+                let first = (code.reverse_bits() >> (u32::BITS - u32::from(*length))) as usize;
+                let entry = symbol << 4 | u16::from(*length);
+                short.iter_mut().skip(first).step_by(1 << length).for_each(|slot| *slot = entry);
+            }
+            (*place, *code) = (*place + 1, *code + 1);
         }
         if let [symbol] = *symbols {
             short = [symbol << 4; 1 << SHORT_BITS];

@@ -7,6 +7,7 @@ use brotli::enc::BrotliEncoderParams;
 use super::brotli::Brotli;
 use super::input::Stop;
 use super::window::WINDOW_BYTES_MAX;
+use super::zstd::Zstd;
 
 /// A generator of numbers that are the same every time (xorshift).
 struct Numbers(u64);
@@ -57,6 +58,34 @@ fn unbrotli(coded: &[u8], chunk: usize) -> (Vec<u8>, Result<(), Stop>) {
     decoded(&mut |chunk, sink| decoder.feed(chunk, sink), coded, chunk)
 }
 
+fn unzstd(coded: &[u8], chunk: usize) -> (Vec<u8>, Result<(), Stop>) {
+    let mut decoder = Zstd::new();
+    decoded(&mut |chunk, sink| decoder.feed(chunk, sink), coded, chunk)
+}
+
+fn zstd(body: &[u8], level: i32, window_log: u32) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), level).unwrap();
+    encoder.window_log(window_log).unwrap();
+    encoder.include_checksum(level % 2 == 0).unwrap();
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn zstd_decodes_what_its_encoder_made_at_every_level_and_window() {
+    for body in bodies() {
+        for (level, window_log) in [(-5, 10), (-1, 17), (1, 19), (3, 21), (4, 12), (6, 15), (9, 22), (13, 22), (16, 18), (19, 22)]
+        {
+            let coded = [zstd(&body, level, window_log), zstd::bulk::compress(&body, level).unwrap()].concat();
+            let twice = [body.as_slice(), &body].concat();
+            for chunk in [1, 7, 1000, usize::MAX] {
+                let (found, end) = unzstd(&coded, chunk.min(coded.len()));
+                assert!(found == twice && end.is_ok(), "{} bytes at {level}, {window_log} in {chunk}: {end:?}", body.len());
+            }
+        }
+    }
+}
+
 #[test]
 fn brotli_decodes_what_its_encoder_made_at_every_quality_and_window() {
     for body in bodies() {
@@ -95,16 +124,41 @@ fn the_words_are_those_of_brotli() {
 }
 
 #[test]
-fn a_spoilt_body_ends_in_bounded_time_and_memory() {
+fn zstd_refuses_a_window_that_is_too_large_and_what_needs_a_dictionary() {
+    let body = &bodies()[4];
+    assert_eq!(unzstd(&zstd(body, 3, 23), 1000), (Vec::new(), Err(Stop::Refused)));
+    let mut encoder = zstd::Encoder::with_dictionary(Vec::new(), 3, body).unwrap();
+    encoder.write_all(body).unwrap();
+    assert_eq!(unzstd(&encoder.finish().unwrap(), 1000).1, Err(Stop::Refused));
+    assert_eq!(unzstd(b"{\"usage\":{}}", 1000).1, Err(Stop::Refused));
+    let skipped = [&0x184d_2a53_u32.to_le_bytes(), 5_u32.to_le_bytes().as_slice(), b"12345", &zstd(body, 1, 20)].concat();
+    assert_eq!(unzstd(&skipped, 3), (body.clone(), Ok(())));
+}
+
+/// Flips bits and cuts: whatever comes of it comes without a panic.
+fn spoil(coded: &[u8], decode: fn(&[u8], usize) -> (Vec<u8>, Result<(), Stop>)) {
     let mut numbers = Numbers(88_172_645_463_325_252);
-    let coded = brotli(&bodies()[4][..8000], 9, 18);
-    for _ in 0..1000 {
-        let mut spoilt = coded.clone();
+    let mut refused = 0;
+    for _ in 0..2000 {
+        let mut spoilt = coded.to_vec();
         for _ in 0..=numbers.below(3) {
             let place = numbers.below(spoilt.len().min(600));
             spoilt[place] ^= 1 << numbers.below(8);
         }
         spoilt.truncate(numbers.below(spoilt.len()) + 1);
-        let _ = unbrotli(&spoilt, 500);
+        let (body, end) = decode(&spoilt, 500);
+        refused += usize::from(end.is_err());
+        assert!(body.len() <= 1 << 25);
     }
+    assert!(refused > 100, "{refused}");
+}
+
+#[test]
+fn a_spoilt_body_is_refused_or_read_for_another() {
+    let text = &bodies()[4][..8000];
+    let items = &bodies()[5][..8000];
+    spoil(&brotli(text, 9, 18), unbrotli);
+    spoil(&brotli(items, 11, 18), unbrotli);
+    spoil(&zstd(text, 3, 18), unzstd);
+    spoil(&zstd(items, 19, 18), unzstd);
 }

@@ -61,6 +61,14 @@ impl Window {
         }
     }
 
+    /// Writes a byte so many times.
+    pub(super) fn fill(&mut self, byte: u8, length: usize) {
+        if length > 0 {
+            self.write(&[byte]);
+            self.repeat(1, length - 1);
+        }
+    }
+
     /// Writes again what was written `distance` bytes ago, which must be above 0 and within the window.
     pub(super) fn repeat(&mut self, distance: usize, mut length: usize) {
         while length > 0 {

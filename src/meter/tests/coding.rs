@@ -20,6 +20,16 @@ fn zlib(body: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn brotli(body: &[u8]) -> Vec<u8> {
+    let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22);
+    encoder.write_all(body).unwrap();
+    encoder.into_inner()
+}
+
+fn zstd(body: &[u8]) -> Vec<u8> {
+    zstd::encode_all(body, 3).unwrap()
+}
+
 fn coded(meter: &UsageMeter, content_type: &str, encoding: &str) -> ReplyMeter {
     reply(meter, content_type).with_encoding(Some(encoding))
 }
@@ -37,7 +47,15 @@ fn a_compressed_body_costs_what_the_plain_one_does_wherever_it_is_cut() {
     let events =
         b"data: {\"choices\":[{}]}\n\ndata: {\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
     for (content_type, body) in [(JSON, json.as_slice()), (EVENTS, events.as_slice())] {
-        for (encoding, body) in [("gzip", gzip(body)), ("x-gzip", gzip(body)), (" GZip ", gzip(body)), ("deflate", zlib(body))] {
+        for (encoding, body) in [
+            ("gzip", gzip(body)),
+            ("x-gzip", gzip(body)),
+            (" GZip ", gzip(body)),
+            ("deflate", zlib(body)),
+            ("br", brotli(body)),
+            (" BR", brotli(body)),
+            ("zstd", zstd(body)),
+        ] {
             for cut in 0..=body.len() {
                 let (first, second) = body.split_at(cut);
                 assert_eq!(charged(usage(encoding, content_type, &[first, second])), "16", "{encoding} cut at {cut}");
@@ -46,12 +64,13 @@ fn a_compressed_body_costs_what_the_plain_one_does_wherever_it_is_cut() {
     }
     let (first, second) = json.split_at(40);
     assert_eq!(charged(usage("gzip", JSON, &[&gzip(first), &gzip(second)])), "16", "two members are one body");
+    assert_eq!(charged(usage("zstd", JSON, &[&zstd(first), &zstd(second)])), "16", "two frames are one body");
 }
 
 #[test]
 fn a_coding_that_is_not_read_and_one_that_lies_say_no_usage() {
     let body = br#"{"usage":{"prompt_tokens":10}}"#;
-    for encoding in ["br", "zstd", "gzip, gzip", "gzip", "deflate"] {
+    for encoding in ["br", "zstd", "gzip, gzip", "gzip", "deflate", "compress"] {
         assert_eq!(usage(encoding, JSON, &[body.as_slice()]).quantity, None, "{encoding}");
     }
     assert_eq!(charged(usage("identity", JSON, &[body.as_slice()])), "10");
@@ -59,20 +78,38 @@ fn a_coding_that_is_not_read_and_one_that_lies_say_no_usage() {
 
 #[test]
 fn what_was_decoded_before_a_cut_counts() {
-    let whole = gzip(&[br#"{"usage":{"prompt_tokens":10},"text":""#.as_slice(), &vec![b'x'; 200_000], b"\"}"].concat());
-    let cut = usage("gzip", JSON, &[&whole[..whole.len() - 20]]);
-    assert_eq!((charged(cut), cut.is_complete), ("10".to_owned(), false));
+    let mut numbers: u32 = 1;
+    let noise: Vec<u8> = (0..200_000)
+        .map(|_| {
+            numbers = numbers.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b'a' + numbers.to_le_bytes()[3] % 26
+        })
+        .collect();
+    let body = [br#"{"usage":{"prompt_tokens":10},"text":""#.as_slice(), &noise, b"\"}"].concat();
+    for (encoding, whole) in [("gzip", gzip(&body)), ("deflate", zlib(&body)), ("br", brotli(&body)), ("zstd", zstd(&body))] {
+        let cut = usage(encoding, JSON, &[&whole[..whole.len() - 20]]);
+        assert_eq!((charged(cut), cut.is_complete), ("10".to_owned(), false), "{encoding}");
+    }
+}
+
+/// Writes 129 MiB and a usage.
+fn write_too_much(mut encoder: impl Write) -> impl Write {
+    let mebibyte = vec![b' '; 1 << 20];
+    (0..129).for_each(|_| encoder.write_all(&mebibyte).unwrap());
+    encoder.write_all(br#"{"usage":{"prompt_tokens":10}}"#).unwrap();
+    encoder.flush().unwrap();
+    encoder
 }
 
 #[test]
 fn a_body_that_decodes_to_too_much_is_read_no_further() {
-    let mebibyte = vec![b' '; 1 << 20];
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    for _ in 0..129 {
-        encoder.write_all(&mebibyte).unwrap();
+    let (mut in_gzip, mut in_brotli, mut in_zstd) = (Vec::new(), Vec::new(), Vec::new());
+    drop(write_too_much(GzEncoder::new(&mut in_gzip, Compression::fast())));
+    drop(write_too_much(brotli::CompressorWriter::new(&mut in_brotli, 4096, 1, 22)));
+    drop(write_too_much(zstd::Encoder::new(&mut in_zstd, 1).unwrap()));
+    for (encoding, body) in [("gzip", in_gzip), ("br", in_brotli), ("zstd", in_zstd)] {
+        assert_eq!(usage(encoding, JSON, &[&body]).quantity, None, "{encoding}");
     }
-    encoder.write_all(br#"{"usage":{"prompt_tokens":10}}"#).unwrap();
-    assert_eq!(usage("gzip", JSON, &[&encoder.finish().unwrap()]).quantity, None);
 }
 
 #[test]
