@@ -1,21 +1,14 @@
 //! Content codings: a body that comes compressed, though the backend was asked for none, is decoded for the meter alone. The caller gets it as it came.
 //!
-//! What always holds: memory is bounded by the coding's window of 32 KiB, and time by [`DECODED_BYTES_MAX`]. The border: gzip and deflate (zlib). What
-//! comes otherwise is not read, so that the call is charged as one whose reply says no usage.
+//! What always holds: memory is bounded by the coding's window, of at most [`window::WINDOW_BYTES_MAX`], and time by [`DECODED_BYTES_MAX`]. The border:
+//! gzip, deflate (zlib), brotli and zstd, one at a time. What comes otherwise is not read, so that the call is charged as one whose reply says no usage.
 
 mod brotli;
-mod context;
-mod fse;
-mod huffman;
 mod input;
-mod prefix_code;
-mod sequences;
 #[cfg(test)]
 mod tests;
 mod window;
-mod words;
 mod zstd;
-mod zstd_literals;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -23,6 +16,8 @@ use std::io::{self, Write};
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
 
 use self::brotli::Brotli;
+use self::input::{Input, Stop};
+use self::window::Window;
 use self::zstd::Zstd;
 use super::reply::BodyReader;
 
@@ -41,16 +36,48 @@ pub(super) enum CodedBody {
     Gzip(Box<MultiGzDecoder<Decoded>>),
     /// deflate, which is zlib (RFC 9110, 8.4.1.2).
     Zlib(Box<ZlibDecoder<Decoded>>),
-    /// brotli (RFC 7932).
-    Brotli(Box<(Brotli, Decoded)>),
-    /// zstd (RFC 8878).
-    Zstd(Box<(Zstd, Decoded)>),
+    /// brotli (RFC 7932) or zstd (RFC 8878).
+    Stepped(Box<Stepped>),
 }
 
 /// Where decoded bytes go.
 pub(super) struct Decoded {
     reader: BodyReader,
     bytes_left: u64,
+}
+
+/// A decoder that takes its input in whole steps.
+trait Decoder {
+    /// What has come, and what was decoded.
+    fn parts(&mut self) -> (&mut Input, &mut Window);
+
+    /// Does the next step, which writes at most half of what a window keeps to be handed on.
+    fn step(&mut self, sink: &mut dyn Write) -> Result<(), Stop>;
+
+    /// Decodes all of a chunk that can be. After an error there is nothing more to decode.
+    fn feed(&mut self, chunk: &[u8], sink: &mut dyn Write) -> Result<(), Stop> {
+        self.parts().0.push(chunk);
+        let stop = loop {
+            if let Err(stop) = self.step(sink) {
+                break stop;
+            }
+            let (input, window) = self.parts();
+            input.commit();
+            if window.is_full() {
+                window.flush(sink)?;
+            }
+        };
+        let (input, window) = self.parts();
+        input.rewind();
+        window.flush(sink)?;
+        if stop == Stop::Starved { Ok(()) } else { Err(stop) }
+    }
+}
+
+/// Such a decoder, and where its bytes go.
+pub(super) struct Stepped {
+    decoder: Box<dyn Decoder>,
+    decoded: Decoded,
 }
 
 impl Write for Decoded {
@@ -72,12 +99,13 @@ impl CodedBody {
         let encoding = encoding.unwrap_or_default().trim().to_ascii_lowercase();
         let Self::Plain(reader) = self else { return self };
         let decoded = |reader: BodyReader| Decoded { reader: reader.without_gate(), bytes_left: DECODED_BYTES_MAX };
+        let stepped = |decoder, decoded| Self::Stepped(Box::new(Stepped { decoder, decoded }));
         match encoding.as_str() {
             "" | "identity" => Self::Plain(reader),
             "gzip" | "x-gzip" => Self::Gzip(Box::new(MultiGzDecoder::new(decoded(reader)))),
             "deflate" => Self::Zlib(Box::new(ZlibDecoder::new(decoded(reader)))),
-            "br" => Self::Brotli(Box::new((Brotli::new(), decoded(reader)))),
-            "zstd" => Self::Zstd(Box::new((Zstd::new(), decoded(reader)))),
+            "br" => stepped(Box::new(Brotli::new()), decoded(reader)),
+            "zstd" => stepped(Box::new(Zstd::new()), decoded(reader)),
             _ => Self::Plain(reader.opaque()),
         }
     }
@@ -89,12 +117,8 @@ impl CodedBody {
             Self::Plain(reader) => return reader.feed(chunk),
             Self::Gzip(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()).is_err(),
             Self::Zlib(decoder) => decoder.write_all(chunk).and_then(|()| decoder.flush()).is_err(),
-            Self::Brotli(parts) => {
-                let (decoder, decoded) = &mut **parts;
-                decoded.bytes_left > 0 && decoder.feed(chunk, decoded).is_err()
-            }
-            Self::Zstd(parts) => {
-                let (decoder, decoded) = &mut **parts;
+            Self::Stepped(stepped) => {
+                let Stepped { decoder, decoded } = &mut **stepped;
                 decoded.bytes_left > 0 && decoder.feed(chunk, decoded).is_err()
             }
         };
@@ -103,8 +127,7 @@ impl CodedBody {
                 Self::Plain(_) => {}
                 Self::Gzip(decoder) => decoder.get_mut().bytes_left = 0,
                 Self::Zlib(decoder) => decoder.get_mut().bytes_left = 0,
-                Self::Brotli(parts) => parts.1.bytes_left = 0,
-                Self::Zstd(parts) => parts.1.bytes_left = 0,
+                Self::Stepped(stepped) => stepped.decoded.bytes_left = 0,
             }
         }
     }
@@ -114,8 +137,7 @@ impl CodedBody {
             Self::Plain(reader) => reader,
             Self::Gzip(decoder) => &decoder.get_ref().reader,
             Self::Zlib(decoder) => &decoder.get_ref().reader,
-            Self::Brotli(parts) => &parts.1.reader,
-            Self::Zstd(parts) => &parts.1.reader,
+            Self::Stepped(stepped) => &stepped.decoded.reader,
         }
     }
 }

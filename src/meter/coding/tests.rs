@@ -4,9 +4,9 @@ use std::io::Write;
 
 use brotli::enc::BrotliEncoderParams;
 
+use super::Decoder;
 use super::brotli::Brotli;
 use super::input::Stop;
-use super::window::WINDOW_BYTES_MAX;
 use super::zstd::Zstd;
 
 /// A generator of numbers that are the same every time (xorshift).
@@ -42,25 +42,21 @@ fn bodies() -> Vec<Vec<u8>> {
     vec![Vec::new(), b"a".to_vec(), br#"{"usage":{"total_tokens":23}}"#.to_vec(), noise, text.into(), items.into(), runs, far]
 }
 
-/// What a body decodes to in chunks of a length, and how it ended.
-fn decoded(
-    feed: &mut dyn FnMut(&[u8], &mut dyn Write) -> Result<(), Stop>,
-    coded: &[u8],
-    chunk: usize,
-) -> (Vec<u8>, Result<(), Stop>) {
+/// What a body decoded to, and how it ended.
+type Outcome = (Vec<u8>, Result<(), Stop>);
+
+fn decoded(mut decoder: impl Decoder, coded: &[u8], chunk: usize) -> Outcome {
     let mut body = Vec::new();
-    let end = coded.chunks(chunk).try_for_each(|chunk| feed(chunk, &mut body));
+    let end = coded.chunks(chunk).try_for_each(|chunk| decoder.feed(chunk, &mut body));
     (body, end)
 }
 
-fn unbrotli(coded: &[u8], chunk: usize) -> (Vec<u8>, Result<(), Stop>) {
-    let mut decoder = Brotli::new();
-    decoded(&mut |chunk, sink| decoder.feed(chunk, sink), coded, chunk)
+fn unbrotli(coded: &[u8], chunk: usize) -> Outcome {
+    decoded(Brotli::new(), coded, chunk)
 }
 
-fn unzstd(coded: &[u8], chunk: usize) -> (Vec<u8>, Result<(), Stop>) {
-    let mut decoder = Zstd::new();
-    decoded(&mut |chunk, sink| decoder.feed(chunk, sink), coded, chunk)
+fn unzstd(coded: &[u8], chunk: usize) -> Outcome {
+    decoded(Zstd::new(), coded, chunk)
 }
 
 fn zstd(body: &[u8], level: i32, window_log: u32) -> Vec<u8> {
@@ -108,19 +104,7 @@ fn brotli_refuses_a_window_that_is_too_large_and_bytes_after_the_end() {
     coded.push(0);
     assert_eq!(unbrotli(&coded, 10).1, Err(Stop::Refused));
     let wide = brotli(&bodies()[4], 5, 24);
-    assert!(1 << 24 > WINDOW_BYTES_MAX);
     assert_eq!(unbrotli(&wide, 1000), (Vec::new(), Err(Stop::Refused)));
-}
-
-#[test]
-fn the_words_are_those_of_brotli() {
-    assert_eq!(super::words::word(4, 0).as_deref(), Some(b"time".as_slice()));
-    assert_eq!(super::words::word(4, 1 << 10).as_deref(), Some(b"time ".as_slice()));
-    assert_eq!(super::words::word(24, (1 << 5) * 121), None);
-    assert_eq!(super::words::word(25, 0), None);
-    let mut crc = flate2::Crc::new();
-    crc.update(super::words::words());
-    assert_eq!((crc.sum(), crc.amount()), (0x5136_cb04, 122_784));
 }
 
 #[test]
@@ -136,21 +120,23 @@ fn zstd_refuses_a_window_that_is_too_large_and_what_needs_a_dictionary() {
 }
 
 /// Flips bits and cuts: whatever comes of it comes without a panic.
-fn spoil(coded: &[u8], decode: fn(&[u8], usize) -> (Vec<u8>, Result<(), Stop>)) {
+fn spoil(coded: &[u8], decode: fn(&[u8], usize) -> Outcome) {
     let mut numbers = Numbers(88_172_645_463_325_252);
     let mut refused = 0;
-    for _ in 0..2000 {
+    for _ in 0..500 {
         let mut spoilt = coded.to_vec();
         for _ in 0..=numbers.below(3) {
             let place = numbers.below(spoilt.len().min(600));
             spoilt[place] ^= 1 << numbers.below(8);
         }
-        spoilt.truncate(numbers.below(spoilt.len()) + 1);
+        if numbers.below(2) == 0 {
+            spoilt.truncate(numbers.below(spoilt.len()) + 1);
+        }
         let (body, end) = decode(&spoilt, 500);
         refused += usize::from(end.is_err());
         assert!(body.len() <= 1 << 25);
     }
-    assert!(refused > 100, "{refused}");
+    assert!(refused > 50, "{refused}");
 }
 
 #[test]

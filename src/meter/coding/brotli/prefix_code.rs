@@ -1,6 +1,6 @@
 //! The prefix codes of brotli (RFC 7932, 3).
 
-use super::input::{Input, Stop};
+use super::super::input::{Input, Stop};
 
 /// Codes of at most this length are found in one look.
 const SHORT_BITS: u32 = 8;

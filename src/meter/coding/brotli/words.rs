@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use super::brotli::Brotli;
+use super::super::Decoder;
+use super::Brotli;
 
 /// All words, in brotli, which is decoded without them. The words are Google's, under the MIT licence.
 const CODED: &[u8] = include_bytes!("dictionary.br");
@@ -80,5 +81,30 @@ fn enlarge(letter: &mut [u8]) -> usize {
             3
         }
         _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{word, words};
+
+    #[test]
+    fn the_words_are_those_of_the_specification() {
+        let mut crc = flate2::Crc::new();
+        crc.update(words());
+        assert_eq!((crc.sum(), crc.amount()), (0x5136_cb04, 122_784));
+        assert_eq!(words(), brotli::dictionary::kBrotliDictionary);
+    }
+
+    #[test]
+    fn a_word_is_changed_as_its_number_says() {
+        let text = |length, id| word(length, id).map(|word| String::from_utf8(word).unwrap());
+        assert_eq!(text(4, 0).as_deref(), Some("time"));
+        for (change, changed) in
+            [(1, "time "), (4, "Time "), (5, "time the "), (3, "ime"), (12, "tim"), (44, "TIME"), (120, " Time='")]
+        {
+            assert_eq!(text(4, change << 10).as_deref(), Some(changed), "{change}");
+        }
+        assert_eq!((word(4, 121 << 10), word(3, 0), word(25, 0)), (None, None, None));
     }
 }

@@ -2,12 +2,18 @@
 //!
 //! What always holds: a step either is done or leaves no trace, and writes at most a block.
 
+mod fse;
+mod huffman;
+mod literals;
+mod sequences;
+
 use std::io::Write;
 
+use self::literals::Literals;
+use self::sequences::{BLOCK_BYTES_MAX, Sequences};
+use super::Decoder;
 use super::input::{Input, Stop};
-use super::sequences::{BLOCK_BYTES_MAX, Sequences};
 use super::window::Window;
-use super::zstd_literals::Literals;
 
 const FRAME: u32 = 0xfd2f_b528;
 /// The first of sixteen.
@@ -26,7 +32,7 @@ enum Phase {
 }
 
 /// A decoder.
-pub(in crate::meter) struct Zstd {
+pub(super) struct Zstd {
     input: Input,
     window: Window,
     window_bytes: usize,
@@ -37,35 +43,9 @@ pub(in crate::meter) struct Zstd {
     sequences: Sequences,
 }
 
-impl Zstd {
-    pub(super) fn new() -> Self {
-        Self {
-            input: Input::default(),
-            window: Window::new(),
-            window_bytes: 0,
-            phase: Phase::Frame,
-            has_checksum: false,
-            is_last: false,
-            literals: Literals::default(),
-            sequences: Sequences::default(),
-        }
-    }
-
-    /// Decodes all of a chunk that can be.
-    pub(super) fn feed(&mut self, chunk: &[u8], sink: &mut dyn Write) -> Result<(), Stop> {
-        self.input.push(chunk);
-        let stop = loop {
-            if let Err(stop) = self.step(sink) {
-                break stop;
-            }
-            self.input.commit();
-            if self.window.is_full() {
-                self.window.flush(sink)?;
-            }
-        };
-        self.input.rewind();
-        self.window.flush(sink)?;
-        if stop == Stop::Starved { Ok(()) } else { Err(stop) }
+impl Decoder for Zstd {
+    fn parts(&mut self) -> (&mut Input, &mut Window) {
+        (&mut self.input, &mut self.window)
     }
 
     fn step(&mut self, sink: &mut dyn Write) -> Result<(), Stop> {
@@ -91,6 +71,21 @@ impl Zstd {
             }
         };
         Ok(())
+    }
+}
+
+impl Zstd {
+    pub(super) fn new() -> Self {
+        Self {
+            input: Input::default(),
+            window: Window::new(),
+            window_bytes: 0,
+            phase: Phase::Frame,
+            has_checksum: false,
+            is_last: false,
+            literals: Literals::default(),
+            sequences: Sequences::default(),
+        }
     }
 
     /// What comes after a block.

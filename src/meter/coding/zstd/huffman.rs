@@ -1,7 +1,7 @@
 //! The literals of zstd in Huffman codes (RFC 8878, 4.2).
 
+use super::super::input::{Input, Stop};
 use super::fse::{Backward, FseTable};
-use super::input::{Input, Stop};
 
 const BITS_MAX: u32 = 11;
 const WEIGHTS_MAX: usize = 255;

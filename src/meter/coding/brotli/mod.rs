@@ -2,13 +2,19 @@
 //!
 //! What always holds: a step either is done or leaves no trace, and writes at most [`STEP_BYTES_MAX`].
 
+mod codes;
+mod context;
+mod prefix_code;
+mod words;
+
 use std::io::Write;
 
-use super::context::{ContextMap, Mode, distance_context, literal_context};
+use self::codes::{BLOCK_LENGTHS, COPY_RANGES, INSERT_RANGES, add_bits, block_length, count};
+use self::context::{ContextMap, Mode, distance_context, literal_context};
+use self::prefix_code::PrefixCode;
+use super::Decoder;
 use super::input::{Input, Stop};
-use super::prefix_code::PrefixCode;
 use super::window::{UNFLUSHED_BYTES_MAX, Window};
-use super::words;
 
 const STEP_BYTES_MAX: u32 = (UNFLUSHED_BYTES_MAX / 2) as u32;
 
@@ -19,31 +25,9 @@ const DISTANCE: usize = 2;
 
 const LITERALS: usize = 256;
 const COMMANDS: usize = 704;
-const BLOCK_LENGTHS: usize = 26;
 
 /// What a block of a kind that has one block only is long.
 const BLOCK_LENGTH_MAX: u32 = 1 << 24;
-
-/// What a code stands for: the lowest number, and how many bits are added to it.
-type Range = (u32, u32);
-
-#[rustfmt::skip]
-const BLOCK_LENGTH_RANGES: [Range; BLOCK_LENGTHS] = [
-    (1, 2), (5, 2), (9, 2), (13, 2), (17, 3), (25, 3), (33, 3), (41, 3), (49, 4), (65, 4), (81, 4), (97, 4), (113, 5), (145, 5), (177, 5), (209, 5),
-    (241, 6), (305, 6), (369, 7), (497, 8), (753, 9), (1265, 10), (2289, 11), (4337, 12), (8433, 13), (16625, 24),
-];
-
-#[rustfmt::skip]
-const INSERT_RANGES: [Range; 24] = [
-    (0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 1), (8, 1), (10, 2), (14, 2), (18, 3), (26, 3), (34, 4), (50, 4), (66, 5), (98, 5), (130, 6),
-    (194, 7), (322, 8), (578, 9), (1090, 10), (2114, 12), (6210, 14), (22594, 24),
-];
-
-#[rustfmt::skip]
-const COPY_RANGES: [Range; 24] = [
-    (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0), (9, 0), (10, 1), (12, 1), (14, 2), (18, 2), (22, 3), (30, 3), (38, 4), (54, 4), (70, 5),
-    (102, 5), (134, 6), (198, 7), (326, 8), (582, 9), (1094, 10), (2118, 24),
-];
 
 /// By the upper bits of a command: where the codes of its two lengths begin.
 const COMMAND_CELLS: [(usize, usize); 11] =
@@ -82,7 +66,7 @@ struct Blocks {
 }
 
 /// A decoder.
-pub(in crate::meter) struct Brotli {
+pub(super) struct Brotli {
     input: Input,
     window: Window,
     window_bytes: usize,
@@ -104,6 +88,33 @@ pub(in crate::meter) struct Brotli {
     repeats_distance: bool,
     /// False for the body that the dictionary itself comes in.
     has_words: bool,
+}
+
+impl Decoder for Brotli {
+    fn parts(&mut self) -> (&mut Input, &mut Window) {
+        (&mut self.input, &mut self.window)
+    }
+
+    fn step(&mut self, sink: &mut dyn Write) -> Result<(), Stop> {
+        self.phase = match self.phase {
+            Phase::Start => self.start(sink)?,
+            Phase::MetaBlock => self.meta_block()?,
+            Phase::Skipped { left } => self.skip(left)?,
+            Phase::Stored => self.stored()?,
+            Phase::Blocks { kind } => self.read_blocks(kind)?,
+            Phase::Contexts => self.contexts()?,
+            Phase::MapSize { kind } => self.map_size(kind)?,
+            Phase::MapItems { kind } => self.map_items(kind)?,
+            Phase::Codes { kind } => self.read_code(kind)?,
+            Phase::Command => self.command()?,
+            Phase::Literals { left } => self.literals(left)?,
+            Phase::Distance => self.distance()?,
+            Phase::Copy { distance, left } => self.copy(distance, left),
+            Phase::End if self.input.rest().is_empty() => return Err(Stop::Starved),
+            Phase::End => return Err(Stop::Refused),
+        };
+        Ok(())
+    }
 }
 
 impl Brotli {
@@ -133,55 +144,17 @@ impl Brotli {
         Self { has_words: false, ..Self::new() }
     }
 
-    /// Decodes all of a chunk that can be.
-    pub(super) fn feed(&mut self, chunk: &[u8], sink: &mut dyn Write) -> Result<(), Stop> {
-        self.input.push(chunk);
-        let stop = loop {
-            if let Err(stop) = self.step(sink) {
-                break stop;
-            }
-            self.input.commit();
-            if self.window.is_full() {
-                self.window.flush(sink)?;
-            }
-        };
-        self.input.rewind();
-        self.window.flush(sink)?;
-        if stop == Stop::Starved { Ok(()) } else { Err(stop) }
-    }
-
-    fn step(&mut self, sink: &mut dyn Write) -> Result<(), Stop> {
-        self.phase = match self.phase {
-            Phase::Start => self.start(sink)?,
-            Phase::MetaBlock => self.meta_block()?,
-            Phase::Skipped { left } => self.skip(left)?,
-            Phase::Stored => self.stored()?,
-            Phase::Blocks { kind } => self.read_blocks(kind)?,
-            Phase::Contexts => self.contexts()?,
-            Phase::MapSize { kind } => self.map_size(kind)?,
-            Phase::MapItems { kind } => self.map_items(kind)?,
-            Phase::Codes { kind } => self.read_code(kind)?,
-            Phase::Command => self.command()?,
-            Phase::Literals { left } => self.literals(left)?,
-            Phase::Distance => self.distance()?,
-            Phase::Copy { distance, left } => self.copy(distance, left),
-            Phase::End if self.input.rest().is_empty() => return Err(Stop::Starved),
-            Phase::End => return Err(Stop::Refused),
-        };
-        Ok(())
-    }
-
     fn start(&mut self, sink: &mut dyn Write) -> Result<Phase, Stop> {
         let bits = if !self.input.bit()? {
             16
         } else {
-            match (self.input.bits(3)?, 0) {
-                (0, _) => match self.input.bits(3)? {
+            match self.input.bits(3)? {
+                0 => match self.input.bits(3)? {
                     0 => 17,
                     1 => return Err(Stop::Refused),
                     bits => 8 + bits,
                 },
-                (bits, _) => 17 + bits,
+                bits => 17 + bits,
             }
         };
         self.window_bytes = (1 << bits) - 16;
@@ -250,7 +223,7 @@ impl Brotli {
         if count > 1 {
             let types = PrefixCode::read(&mut self.input, count + 2)?;
             let lengths = PrefixCode::read(&mut self.input, BLOCK_LENGTHS)?;
-            blocks.left = ranged(&mut self.input, &lengths)?;
+            blocks.left = block_length(&mut self.input, &lengths)?;
             blocks.codes = Some((types, lengths));
         }
         *self.blocks.get_mut(kind).ok_or(Stop::Refused)? = blocks;
@@ -309,7 +282,7 @@ impl Brotli {
                 1 => (blocks.current + 1) % blocks.count,
                 other => other - 2,
             };
-            let left = ranged(&mut self.input, lengths)?;
+            let left = block_length(&mut self.input, lengths)?;
             (blocks.previous, blocks.current, blocks.left) = (blocks.current, next, left);
             self.input.commit();
         }
@@ -416,24 +389,4 @@ impl Brotli {
         self.window.repeat(distance, now as usize);
         if now < left { Phase::Copy { distance, left: left - now } } else { self.next() }
     }
-}
-
-/// How many there are of something, from 1 to 256.
-pub(super) fn count(input: &mut Input) -> Result<usize, Stop> {
-    if !input.bit()? {
-        return Ok(1);
-    }
-    let bits = input.bits(3)?;
-    Ok(1 + (1 << bits) + input.bits(bits)? as usize)
-}
-
-/// The length of a block.
-fn ranged(input: &mut Input, code: &PrefixCode) -> Result<u32, Stop> {
-    let symbol = code.decode(input)?;
-    add_bits(input, BLOCK_LENGTH_RANGES.get(symbol))
-}
-
-fn add_bits(input: &mut Input, range: Option<&Range>) -> Result<u32, Stop> {
-    let (lowest, bits) = range.ok_or(Stop::Refused)?;
-    Ok(lowest + input.bits(*bits)?)
 }

@@ -1,6 +1,6 @@
 //! The codes of zstd, whose bits are read from the end (RFC 8878, 4).
 
-use super::input::{Input, Stop};
+use super::super::input::{Input, Stop};
 
 /// Bits of a block that are read from the last to the first.
 pub(super) struct Backward<'b> {

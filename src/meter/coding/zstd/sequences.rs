@@ -1,8 +1,8 @@
 //! The sequences of a block of zstd: so many literals, then a repetition (RFC 8878, 3.1.1.3.2 and 3.1.1.4).
 
+use super::super::input::{Input, Stop};
+use super::super::window::Window;
 use super::fse::{Backward, FseTable};
-use super::input::{Input, Stop};
-use super::window::Window;
 
 /// The most that a block decodes to.
 pub(super) const BLOCK_BYTES_MAX: usize = 128 << 10;

@@ -1,7 +1,7 @@
 //! The literals of a block of zstd (RFC 8878, 3.1.1.3.1).
 
+use super::super::input::Stop;
 use super::huffman::Huffman;
-use super::input::Stop;
 use super::sequences::BLOCK_BYTES_MAX;
 
 /// The literals of the last block, and the code that the next one may be written in.

@@ -1,7 +1,7 @@
 //! Which code of brotli decodes a symbol: that of what comes before it (RFC 7932, 7).
 
-use super::brotli::count;
-use super::input::{Input, Stop};
+use super::super::input::{Input, Stop};
+use super::codes::count;
 use super::prefix_code::PrefixCode;
 
 /// What a literal's context is made of.
