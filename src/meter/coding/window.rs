@@ -55,7 +55,7 @@ impl Window {
             }
             let Some(page) = self.pages.get_mut(at / PAGE_BYTES).and_then(|page| page.get_mut(at % PAGE_BYTES..)) else { return };
             let (now, later) = bytes.split_at(bytes.len().min(page.len()));
-            page.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+            page.split_at_mut(now.len()).0.copy_from_slice(now);
             self.written += now.len() as u64;
             bytes = later;
         }
@@ -76,7 +76,7 @@ impl Window {
             let length_now = length.min(PIECE_BYTES);
             let source = self.bytes_at(self.written - distance as u64);
             let mut filled = source.len().min(distance).min(length_now);
-            piece.iter_mut().zip(source).take(filled).for_each(|(to, from)| *to = *from);
+            piece.split_at_mut(filled).0.copy_from_slice(source.split_at(filled).0);
             if filled == 0 {
                 return;
             }
@@ -84,8 +84,9 @@ impl Window {
                 // What is repeated is itself part of the repetition.
                 while filled < length_now {
                     let (from, to) = piece.split_at_mut(filled);
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-                    filled = length_now.min(filled * 2);
+                    let more = from.len().min(to.len());
+                    to.split_at_mut(more).0.copy_from_slice(from.split_at(more).0);
+                    filled = length_now.min(filled + more);
                 }
             }
             self.write(piece.get(..filled).unwrap_or_default());
