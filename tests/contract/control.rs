@@ -2,12 +2,14 @@
 
 use crate::support::gateway::READ_TOKEN;
 use crate::support::{Suite, eventually, fresh};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::task::JoinSet;
 
 crate::cases! {
     a_wrong_or_missing_admin_token_is_refused,
     the_read_token_may_read_and_never_write,
+    a_refused_write_reserves_no_name_and_makes_no_customer,
     the_admin_token_opens_no_product_and_products_need_none,
     health_needs_no_token,
     readiness_needs_no_token,
@@ -63,6 +65,38 @@ async fn the_read_token_may_read_and_never_write(suite: Arc<Suite>) {
         reply.problem(reply.status, "unauthorized");
     }
     assert_eq!(buyer.package_state(&package).await["state"], "active");
+}
+
+async fn a_refused_write_reserves_no_name_and_makes_no_customer(suite: Arc<Suite>) {
+    let refused = suite.stranger("translate").await;
+    let gateway = &refused.gateway;
+    let honest = suite.stranger("translate").await;
+    let rules = format!("/customers/{}/products/translate/rules", refused.id);
+    let write = |path: &str, token: &str, body: Value| {
+        gateway.control("PUT", path).replacing("authorization", format!("Bearer {token}")).body(body.to_string())
+    };
+    for (token, status) in [(READ_TOKEN, 403), ("wrong", 401)] {
+        write(&rules, token, json!({ "alerts": [] })).send().await.problem(status, "unauthorized");
+        // While writes are refused, the names they ask for are free for whoever may write.
+        for _ in 0..20 {
+            let path = format!("/packages/{}", fresh("package"));
+            let refusals: JoinSet<_> = (0..4)
+                .map(|_| write(&path, token, refused.package("5")))
+                .map(|refusal| async move { refusal.send().await.problem(status, "unauthorized") })
+                .collect();
+            let granted = gateway.write("PUT", &path, &honest.package("7")).await;
+            assert_eq!(granted.status, 201, "{}", granted.text());
+            refusals.join_all().await;
+        }
+    }
+    for path in [format!("/customers/{}/balance", refused.id), rules] {
+        gateway.control("GET", &path).send().await.problem(404, "not_found");
+    }
+    assert!(refused.packages().await.is_empty());
+    let customers = refused.pages("/customers?limit=500", "customers").await;
+    assert!(customers.iter().any(|customer| customer["customer_id"] == honest.id.as_str()));
+    assert!(customers.iter().all(|customer| customer["customer_id"] != refused.id.as_str()));
+    assert_eq!(gateway.read(&format!("/audit?customer_id={}", refused.id)).await["customers"], 0);
 }
 
 async fn the_admin_token_opens_no_product_and_products_need_none(suite: Arc<Suite>) {

@@ -15,6 +15,7 @@ crate::cases! {
     events_are_filtered_by_customer_type_and_delivery,
     pages_of_events_are_disjoint_and_complete,
     an_event_is_delivered_again_under_its_id,
+    an_order_that_arrived_is_not_posted_again_for_its_webhooks_sake,
     an_event_that_is_unknown_is_not_redelivered,
     a_filter_of_events_that_is_none_is_refused,
     endpoints_are_listed_with_their_state_and_backlog,
@@ -113,6 +114,41 @@ async fn an_event_is_delivered_again_under_its_id(suite: Arc<Suite>) {
     eventually("both endpoints get it", || async { customer.receiver.of(ONLY_LOW, &customer.id).len() == 2 }).await;
     expect_all_delivered(&customer).await;
     assert_eq!(customer.events().await.len(), 2, "no event was made of it");
+}
+
+async fn an_order_that_arrived_is_not_posted_again_for_its_webhooks_sake(suite: Arc<Suite>) {
+    let customer = suite.watched("translate").await;
+    let later = Answer::Script(Script::status(500).header("retry-after", "600"));
+    customer.answer_hooks("repurchase.requested", [later, Answer::status(204)]);
+    customer.grant("10").await;
+    customer.repurchase(repurchase("8", "10")).await;
+    customer.charge(2, "2").await;
+    let id = customer.expect_orders(1).await;
+    customer.order_in_state(&id, "pending").await;
+    let states = async || {
+        let event = customer.expect_events("repurchase.requested", 1).await.remove(0);
+        let of = |end: &str| {
+            let mut deliveries = event["deliveries"].as_array().unwrap().iter();
+            let delivery = deliveries.find(|one| one["url"].as_str().unwrap().ends_with(end));
+            delivery.map(|delivery| (delivery["state"].as_str().unwrap().to_owned(), delivery["last_status"].as_u64()))
+        };
+        (of(HOOKS), of(ORDERS))
+    };
+    let arrived = Some(("delivered".to_owned(), Some(200)));
+    let failed = Some(("waiting".to_owned(), Some(500)));
+    eventually("the webhook alone has failed", async || states().await == (failed.clone(), arrived.clone())).await;
+    let path = format!("/events/{}/redeliver", event_id(&customer.events_of("repurchase.requested").await[0]));
+    let redeliver = async || assert!(matches!(customer.gateway.write("POST", &path, &json!({})).await.status, 200 | 202));
+    redeliver().await;
+    customer.expect_hooks("repurchase.requested", 2).await;
+    let told = Some(("delivered".to_owned(), Some(204)));
+    eventually("both have arrived", async || states().await == (told.clone(), arrived.clone())).await;
+    assert_eq!(customer.order_posts().len(), 1);
+    // What has arrived everywhere goes everywhere again, and an order whose outcome is open with it.
+    redeliver().await;
+    eventually("it goes everywhere", async || customer.order_posts().len() == 2).await;
+    let posts = customer.order_posts();
+    assert_eq!((posts[0].id(), &posts[0].raw), (posts[1].id(), &posts[1].raw));
 }
 
 async fn an_event_that_is_unknown_is_not_redelivered(suite: Arc<Suite>) {

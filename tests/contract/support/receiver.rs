@@ -45,6 +45,8 @@ pub(crate) struct Delivery {
     pub(crate) at: Instant,
     /// The whole answer was written.
     pub(crate) answered: bool,
+    /// The gateway closed the connection on which an answer was not to come.
+    pub(crate) given_up: bool,
 }
 
 impl Delivery {
@@ -171,11 +173,13 @@ impl Receiver {
         let index = {
             let mut deliveries = self.shared.deliveries.lock().unwrap();
             let (path, headers) = (head.target, head.headers);
-            deliveries.push(Delivery { path, headers, raw, body, at: Instant::now(), answered: false });
+            deliveries.push(Delivery { path, headers, raw, body, at: Instant::now(), answered: false, given_up: false });
             deliveries.len() - 1
         };
         let next = self.stage.answer(wire, &script, false).await;
-        self.shared.deliveries.lock().unwrap()[index].answered = matches!(next, Ok(Next::Request));
+        let delivery = &mut self.shared.deliveries.lock().unwrap()[index];
+        delivery.answered = matches!(next, Ok(Next::Request));
+        delivery.given_up = matches!(next, Ok(Next::Abandoned));
         next
     }
 
