@@ -16,8 +16,8 @@ test: ## Everything that must hold
 bench: ## The metered path beside plain forwarding: calls, large replies, streams, webhooks (BENCH="--rounds 3 --seconds 2")
 	@scripts/bench $(BENCH)
 
-fuzz: ## Random bodies for the readers of JSON and event streams, for minutes (FUZZ_INPUTS=2000000)
-	@FUZZ_INPUTS=$${FUZZ_INPUTS:-2000000} cargo test --locked --release --lib meter::tests::fuzz
+fuzz: ## Random bodies for the readers of JSON, event streams and content codings, for minutes (FUZZ_INPUTS=2000000)
+	@FUZZ_INPUTS=$${FUZZ_INPUTS:-2000000} cargo test --locked --release --lib -- meter::tests::fuzz meter::coding::tests::a_spoilt
 
 fmt: ## Format the sources
 	@cargo fmt --all
