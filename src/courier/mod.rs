@@ -22,7 +22,7 @@ mod verdict;
 use std::fmt;
 
 pub use order_answer::BoughtPackage;
-pub use run::{is_due, run};
+pub use run::{is_due, next_due_ms, run};
 
 /// How long one post may take, from connecting to the last byte of the answer that matters.
 pub const POST_TIMEOUT_MS: i64 = 10_000;

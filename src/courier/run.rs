@@ -82,11 +82,19 @@ pub async fn run<D: Database>(
 /// # Errors
 /// [`LedgerError`]; nobody knows then.
 pub fn is_due<D: Database>(book: &Book<D>, config: &Config, now_ms: i64) -> Result<bool, LedgerError> {
+    Ok(next_due_ms(book, config, now_ms)?.is_some_and(|at_ms| at_ms <= now_ms))
+}
+
+/// When something is to be spread or sent first, in unix milliseconds: a look that writes nothing.
+///
+/// # Errors
+/// [`LedgerError`]; nobody knows then.
+pub fn next_due_ms<D: Database>(book: &Book<D>, config: &Config, now_ms: i64) -> Result<Option<i64>, LedgerError> {
     if outbox::has_unspread(book.database())? {
-        return Ok(true);
+        return Ok(Some(now_ms));
     }
     let first_due = outbox::first_due(book.database(), &endpoints(&targets(config)))?;
-    Ok(first_due.into_iter().flatten().any(|at_ms| at_ms <= now_ms))
+    Ok(first_due.into_iter().flatten().min())
 }
 
 fn endpoints<'a>(targets: &[Target<'a>]) -> Vec<Endpoint<'a>> {

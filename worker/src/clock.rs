@@ -1,6 +1,5 @@
 //! Time, as Workers have it: it stands still between two waits.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use tollgate::relay::Timer;
@@ -35,28 +34,4 @@ impl Timer for Clock {
 /// Microseconds since a time in unix milliseconds.
 pub(crate) fn elapsed_us(since_ms: i64) -> u64 {
     u64::try_from(now_ms().saturating_sub(since_ms)).unwrap_or(0).saturating_mul(1000)
-}
-
-/// Whether somebody is at it. What the runtime cancels never says that it has ended, so that nobody is at it for longer than was said.
-#[derive(Default)]
-pub(crate) struct Busy(Cell<i64>);
-
-impl Busy {
-    /// False where somebody is at it already.
-    pub(crate) fn begin(&self, at_most_ms: i64) -> bool {
-        let is_free = self.0.get() <= now_ms();
-        if is_free {
-            self.0.set(now_ms().saturating_add(at_most_ms));
-        }
-        is_free
-    }
-
-    /// Goes on for so long at most.
-    pub(crate) fn go_on(&self, at_most_ms: i64) {
-        self.0.set(now_ms().saturating_add(at_most_ms));
-    }
-
-    pub(crate) fn end(&self) {
-        self.0.set(0);
-    }
 }

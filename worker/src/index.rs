@@ -7,26 +7,25 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use tollgate::book::Book;
-use tollgate::control;
+use tollgate::control::{self, Scope};
 use tollgate::courier::{self, RunLimits};
 use tollgate::ids::{AccountKey, CustomerId, PackageId};
 use tollgate::store::{self, Database, StoreError, Value};
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
 
-use crate::clock::{Busy, now_ms};
-use crate::message::{ControlAnswer, ControlMessage, IndexAnswer, IndexMessage, answer};
+use crate::alarm::Alarm;
+use crate::clock::now_ms;
+use crate::log;
+use crate::message::{ControlAnswer, ControlMessage, IndexAnswer, IndexMessage, answer, read};
 use crate::outside::WorkersOutside;
+use crate::replica::copies;
 use crate::settings::Settings;
 use crate::sql::Sqlite;
-use crate::{log, replica};
 
 /// What one run of the courier does. While a retry is near it stays.
 const LIMITS: RunLimits = RunLimits { items_max: 500, time_max_ms: 30_000, stay_ms: 6_000 };
 
-/// The longest run: with its last post, and the pause after it.
-const RUN_MS_MAX: i64 = 60_000;
-
-/// After which time what could not be done is tried again.
+/// After which time what was written is carried where the instance that wrote it is gone.
 const AGAIN_MS: i64 = 1_000;
 
 /// After which time a claim's grant has been decided, one way or the other.
@@ -34,6 +33,9 @@ const CLAIM_SETTLED_MS: i64 = 60_000;
 
 /// The most old events forgotten at once.
 const UPKEEP_ITEMS_MAX: usize = 500;
+
+/// Of so many customers where something is due, the longest, some are named at random: whoever cannot be helped keeps nobody else from its turn.
+const DUE_CANDIDATES_MAX: usize = 1_000;
 
 /// What is not per customer.
 #[durable_object]
@@ -46,7 +48,7 @@ pub struct Index {
 struct Core {
     settings: &'static Settings,
     book: Book<Sqlite>,
-    carrying: Busy,
+    alarm: Alarm,
 }
 
 impl DurableObject for Index {
@@ -60,40 +62,25 @@ impl DurableObject for Index {
         let text = request.text().await?;
         match path.as_str() {
             "/index" => {
-                let message: IndexMessage =
-                    serde_json::from_str(&text).map_err(|error| worker::Error::RustError(error.to_string()))?;
-                let is_news = matches!(message, IndexMessage::Learn(_));
-                let given = core.index(message).unwrap_or_else(|error| {
+                let given = core.index(read(&text)?).unwrap_or_else(|error| {
                     log::line(&format!("the index fails: {error}"));
                     IndexAnswer::Failed
                 });
-                if is_news {
-                    self.carry(&core);
-                }
                 answer(&given)
             }
             "/control" => {
-                let message: ControlMessage =
-                    serde_json::from_str(&text).map_err(|error| worker::Error::RustError(error.to_string()))?;
-                let is_tick = message.path.ends_with("/tick");
-                let config = if is_tick { &core.settings.index_config } else { &core.settings.config };
-                let response = control::handle(&core.book, config, &WorkersOutside, &message.request(), now_ms()).await;
-                if message.method != "GET" && message.method != "HEAD" {
-                    self.carry(&core);
-                }
-                answer(&ControlAnswer::from(response))
+                let message: ControlMessage = read(&text)?;
+                answer(&core.control(&message).await)
             }
             _ => Response::error("not found", 404),
         }
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        if let Some(core) = self.core() {
-            if let Err(error) = control::upkeep(&core.book, &core.settings.index_config, now_ms(), UPKEEP_ITEMS_MAX).await {
-                log::line(&format!("old events cannot be forgotten: {error}"));
-            }
-            core.carry().await;
-        }
+        // The runtime rings again after an error.
+        let core = self.core().ok_or_else(|| worker::Error::RustError("not ready".to_owned()))?;
+        core.alarm.rings();
+        core.round().await;
         Response::empty()
     }
 }
@@ -104,14 +91,7 @@ impl Index {
             return Some(Rc::clone(core));
         }
         let settings = Settings::get(&self.env)?;
-        let open = || -> Result<Core, StoreError> {
-            let database = Sqlite::of(&self.state)?;
-            store::prepare_managed(&database)?;
-            replica::prepare_index(&database)?;
-            let book = Book::new(database, settings.config.terms());
-            Ok(Core { settings, book, carrying: Busy::default() })
-        };
-        match open() {
+        match Core::open(settings, &self.state) {
             Ok(core) => Some(Rc::clone(self.core.get_or_init(|| Rc::new(core)))),
             Err(error) => {
                 log::line(&format!("the index cannot be opened: {error}"));
@@ -119,54 +99,71 @@ impl Index {
             }
         }
     }
-
-    /// Carries events beside the answers.
-    fn carry(&self, core: &Rc<Core>) {
-        if courier::is_due(&core.book, &core.settings.index_config, now_ms()).unwrap_or(true) {
-            // Whatever becomes of this instance.
-            core.alarm_at(now_ms() + LIMITS.time_max_ms);
-            let core = Rc::clone(core);
-            self.state.wait_until(async move { core.carry().await });
-        }
-    }
 }
 
 impl Core {
-    fn alarm_at(&self, at_ms: i64) {
-        if let Err(error) = self.book.database().set_alarm(at_ms) {
-            log::line(&format!("an alarm cannot be set: {error}"));
+    fn open(settings: &'static Settings, state: &State) -> Result<Self, StoreError> {
+        let database = Sqlite::of(state)?;
+        store::prepare_managed(&database)?;
+        copies::prepare(&database)?;
+        let core = Self { settings, book: Book::new(database, settings.config.terms()), alarm: Alarm::default() };
+        // An alarm may be set from before, and nobody remembers for when.
+        core.wake_again();
+        Ok(core)
+    }
+
+    /// Sees to it that the object wakes by this time.
+    fn arm(&self, at_ms: i64) {
+        self.alarm.ring_by(self.book.database(), at_ms);
+    }
+
+    /// Sees to it that the object wakes for what is to be sent first.
+    fn wake_again(&self) {
+        if let Some(at_ms) = self.wake_at_ms() {
+            self.arm(at_ms.max(now_ms()));
         }
     }
 
-    /// Runs until nothing is to be sent now, and sets the alarm for what is to be sent next. No await lies between the last look and the end, so that what is
-    /// learnt after it starts the courier anew.
-    async fn carry(&self) {
-        if !self.carrying.begin(RUN_MS_MAX) {
-            return;
+    /// When something is to be sent first: the past or the present where that is so now.
+    fn wake_at_ms(&self) -> Option<i64> {
+        courier::next_due_ms(&self.book, &self.settings.index_config, now_ms()).unwrap_or_else(|error| {
+            log::line(&format!("what is due cannot be looked for: {error}"));
+            Some(now_ms().saturating_add(AGAIN_MS))
+        })
+    }
+
+    /// Forgets old events and carries what is to be sent now, and sets the alarm for what is to be sent next.
+    async fn round(&self) {
+        let config = &self.settings.index_config;
+        if let Err(error) = control::upkeep(&self.book, config, now_ms(), UPKEEP_ITEMS_MAX).await {
+            log::line(&format!("old events cannot be forgotten: {error}"));
         }
-        let next_ms = loop {
-            self.carrying.go_on(RUN_MS_MAX);
-            match courier::run(&self.book, &self.settings.index_config, &WorkersOutside, LIMITS).await {
-                Ok(report) if report.more => {}
-                Ok(report) => break report.next_due_ms,
-                Err(error) => {
-                    log::line(&format!("deliveries cannot be made: {error}"));
-                    break Some(now_ms() + AGAIN_MS);
-                }
-            }
-            crate::clock::sleep_ms(AGAIN_MS).await;
-        };
-        self.carrying.end();
-        if let Some(next_ms) = next_ms {
-            self.alarm_at(next_ms.max(now_ms()));
+        if let Err(error) = courier::run(&self.book, config, &WorkersOutside, LIMITS).await {
+            log::line(&format!("deliveries cannot be made: {error}"));
         }
+        self.alarm.ring_again(self.book.database(), self.wake_at_ms());
+    }
+
+    async fn control(&self, message: &ControlMessage) -> ControlAnswer {
+        let request = message.request();
+        // A tick carries what the index carries; every list shows the order hook too.
+        let is_tick = matches!(control::scope(&request), Scope::Tick);
+        let config = if is_tick { &self.settings.index_config } else { &self.settings.config };
+        let handle = control::handle(&self.book, config, &WorkersOutside, &request, now_ms());
+        if !message.is_write() {
+            return handle.await.into();
+        }
+        self.arm(now_ms().saturating_add(AGAIN_MS));
+        let response = handle.await;
+        self.wake_again();
+        response.into()
     }
 
     fn index(&self, message: IndexMessage) -> Result<IndexAnswer, StoreError> {
         let database = self.book.database();
         Ok(match message {
             IndexMessage::Enter(key) => {
-                database.transaction(|| replica::enter(database, &key.into()))?;
+                database.transaction(|| copies::enter(database, &key.into()))?;
                 IndexAnswer::Done
             }
             IndexMessage::Claim { package_id, key } => database.transaction(|| claim(database, &package_id, &key.into()))?,
@@ -179,23 +176,27 @@ impl Core {
                 owner(database, "repurchases AS x", "x.repurchase_id", repurchase_id.as_str())?
             }
             IndexMessage::Due { now_ms, limit } => {
-                let statement = "SELECT customer_id FROM due WHERE at_ms <= ?1 ORDER BY at_ms LIMIT ?2";
-                page(&database.execute(statement, &[now_ms.into(), one_more(limit)])?, limit)
+                let statement = "SELECT customer_id FROM
+                    (SELECT customer_id FROM tellings WHERE due_at_ms <= ?1 ORDER BY due_at_ms LIMIT ?3) ORDER BY random() LIMIT ?2";
+                let parameters = [now_ms.into(), one_more(limit), one_more(DUE_CANDIDATES_MAX)];
+                page(&database.execute(statement, &parameters)?, limit)
             }
             IndexMessage::Customers { after, limit } => {
                 let statement = "SELECT DISTINCT customer_id FROM directory WHERE customer_id > ?1 ORDER BY customer_id LIMIT ?2";
                 page(&database.execute(statement, &[after.into(), one_more(limit)])?, limit)
             }
-            IndexMessage::Learn(told) => {
-                replica::learn(database, &told)?;
-                IndexAnswer::Done
+            IndexMessage::Learn(telling) => {
+                if telling.has_events() {
+                    self.arm(now_ms());
+                }
+                IndexAnswer::Learnt { number: copies::learn(database, &telling)? }
             }
         })
     }
 }
 
 fn claim(database: &impl Database, package_id: &PackageId, key: &AccountKey) -> Result<IndexAnswer, StoreError> {
-    let account_id = replica::enter(database, key)?;
+    let account_id = copies::enter(database, key)?;
     let find = || database.execute("SELECT account_id, at_ms FROM claims WHERE package_id = ?1", &[package_id.as_str().into()]);
     let is_new = find()?.is_empty();
     // Who asks again is about to grant again, so that its claim is young again. Time stands still between two waits, and must not make two claims one.
