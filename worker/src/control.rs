@@ -22,7 +22,7 @@ const IDLE_TIMEOUT_MS: i64 = 10_000;
 const TICKED_MAX: usize = 32;
 const ASKED_AT_ONCE: usize = 16;
 
-/// How long one of several is waited for: a tick of an object posts orders.
+/// How long an object is waited for: its tick posts for 20 s at most.
 const ASKED_MS_MAX: i64 = 30_000;
 
 /// What matters of an event that is delivered again.
@@ -181,18 +181,18 @@ impl Objects<'_> {
     }
 
     async fn index(&self, message: &IndexMessage) -> Result<IndexAnswer, Unanswered> {
-        match ask_again(|| self.settings.index(self.env), "/index", message).await? {
+        match in_time(ask_again(|| self.settings.index(self.env), "/index", message)).await? {
             IndexAnswer::Failed => Err(Unanswered("the index failed".to_owned())),
             answer => Ok(answer),
         }
     }
 
     async fn of_index(&self, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
-        ask_again(|| self.settings.index(self.env), "/control", message).await
+        in_time(ask_again(|| self.settings.index(self.env), "/control", message)).await
     }
 
     async fn of_customer(&self, customer_id: &CustomerId, message: &ControlMessage) -> Result<ControlAnswer, Unanswered> {
-        ask_again(|| self.settings.account(self.env, customer_id), "/control", message).await
+        in_time(ask_again(|| self.settings.account(self.env, customer_id), "/control", message)).await
     }
 
     /// Whoever the index names; the index itself, which says that there is no such thing, where that is nobody.
@@ -205,7 +205,7 @@ impl Objects<'_> {
 
     /// Has a customer's object tell the index all that is new. A list without it would say that it did not happen.
     async fn tell(&self, customer_id: &CustomerId) -> Result<(), Unanswered> {
-        match ask_again(|| self.settings.account(self.env, customer_id), "/tell", &()).await? {
+        match in_time(ask_again(|| self.settings.account(self.env, customer_id), "/tell", &())).await? {
             IndexAnswer::Done => Ok(()),
             _ => Err(Unanswered("a customer's object cannot tell the index what is new".to_owned())),
         }
@@ -216,7 +216,10 @@ impl Objects<'_> {
         let event: Event = serde_json::from_str(&answer.body).unwrap_or_default();
         match event.orderer() {
             // An order goes to its hook from its customer's object.
-            Some(customer_id) => self.of_customer(&customer_id, message).await.map(|_| answer),
+            Some(customer_id) => {
+                let posted = self.of_customer(&customer_id, message).await?;
+                Ok(if posted.status >= 500 { posted } else { answer })
+            }
             None => Ok(answer),
         }
     }
@@ -265,16 +268,18 @@ impl Objects<'_> {
     /// The same request to each customer, without what says which page of customers is meant.
     async fn of_customers(&self, customers: &[CustomerId], message: &ControlMessage) -> Vec<Result<ControlAnswer, Unanswered>> {
         let alone = ControlMessage { query: None, ..message.clone() };
-        let ask = async |customer_id| {
-            let answered = within::<Clock, _>(self.of_customer(customer_id, &alone), ASKED_MS_MAX).await;
-            answered.unwrap_or_else(|| Err(Unanswered("no answer in time".to_owned())))
-        };
         let mut answers = Vec::new();
         for some in customers.chunks(ASKED_AT_ONCE) {
-            answers.extend(join_all(some.iter().map(&ask)).await);
+            answers.extend(join_all(some.iter().map(|customer_id| self.of_customer(customer_id, &alone))).await);
         }
         answers
     }
+}
+
+/// An object's answer, which is not waited for for ever.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {
+    let answered = within::<Clock, _>(answer, ASKED_MS_MAX).await;
+    answered.unwrap_or_else(|| Err(Unanswered("no answer in time".to_owned())))
 }
 
 /// What a customer's object says that it did.
