@@ -218,12 +218,6 @@ fn unauthorized() -> Failure {
 /// The longest body of a control request that is read.
 pub const BODY_LENGTH_MAX: u64 = 64 * 1024;
 
-/// Whether a token opens the control API at all: of anybody else no body is read.
-#[must_use]
-pub fn is_authorized(config: &Config, authorization: Option<&[u8]>) -> bool {
-    access(&config.gateway, authorization).is_ok()
-}
-
 /// True where a path is the control API's and no product's.
 #[must_use]
 pub fn owns(path: &str) -> bool {

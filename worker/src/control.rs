@@ -72,7 +72,7 @@ pub(crate) async fn control(
     {
         return wire::control_reply(refused.into(), method);
     }
-    let body = match read_body(settings, request, authorization).await {
+    let body = match read_body(request).await {
         Ok(body) => body,
         Err(error) => return wire::problem(&error.problem(), None, Vec::new()),
     };
@@ -117,13 +117,9 @@ pub(crate) async fn tick(settings: &'static Settings, env: &Env) {
     }
 }
 
-async fn read_body(settings: &Settings, request: &web_sys::Request, authorization: Option<&[u8]>) -> Result<Vec<u8>, BodyError> {
-    match request.body() {
-        Some(stream) if control::is_authorized(&settings.config, authorization) => {
-            read_whole::<Clock>(Incoming::of(&stream), control::BODY_LENGTH_MAX, IDLE_TIMEOUT_MS).await
-        }
-        _ => Ok(Vec::new()),
-    }
+async fn read_body(request: &web_sys::Request) -> Result<Vec<u8>, BodyError> {
+    let Some(stream) = request.body() else { return Ok(Vec::new()) };
+    read_whole::<Clock>(Incoming::of(&stream), control::BODY_LENGTH_MAX, IDLE_TIMEOUT_MS).await
 }
 
 struct Objects<'a> {

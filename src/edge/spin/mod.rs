@@ -60,17 +60,18 @@ fn not_ready(reason: &NotReady) -> Problem {
 async fn control_request(instance: &'static Instance, request: Request, head: &Head) -> Result<Response, ErrorCode> {
     let mut authorizations = head.values("authorization");
     let authorization = authorizations.next().filter(|_| authorizations.next().is_none());
-    let body = if control::is_authorized(&instance.config, authorization) {
-        let incoming = body::Incoming::of_request(request);
-        match read_whole::<body::Clock>(incoming, control::BODY_LENGTH_MAX, instance::CONTROL_IDLE_TIMEOUT_MS).await {
-            Ok(body) => body,
-            Err(error) => return wire::problem(&error.problem(), None, Vec::new()),
-        }
-    } else {
-        Vec::new()
+    let (method, path, query) = (&head.method, &head.path, head.query.as_deref());
+    // Nobody's body is read whose request is refused whatever is in it.
+    if let Some(refused) = control::refused(&instance.config, &control::Request { method, path, query, authorization, body: &[] })
+    {
+        return wire::control_response(refused, method);
+    }
+    let incoming = body::Incoming::of_request(request);
+    let body = match read_whole::<body::Clock>(incoming, control::BODY_LENGTH_MAX, instance::CONTROL_IDLE_TIMEOUT_MS).await {
+        Ok(body) => body,
+        Err(error) => return wire::problem(&error.problem(), None, Vec::new()),
     };
-    let asked =
-        control::Request { method: &head.method, path: &head.path, query: head.query.as_deref(), authorization, body: &body };
+    let asked = control::Request { method, path, query, authorization, body: &body };
     // What this instance knows to have ended is shown as ended. Where it cannot be written now, the ledger as it is is shown.
     let _ = instance.book.flush_deferred(instance::now_ms());
     let response = control::handle(&instance.book, &instance.config, &courier::SpinOutside, &asked, instance::now_ms()).await;
