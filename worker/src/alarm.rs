@@ -8,7 +8,7 @@ use crate::clock::now_ms;
 use crate::log;
 use crate::sql::Sqlite;
 
-/// After which time what could not be done is tried again; twice as long each time in a row, up to the longest.
+/// After which time what a round left is done; where it failed, twice as long each time in a row, up to the longest.
 const AGAIN_MS: i64 = 1_000;
 const AGAIN_MS_MAX: i64 = 30_000;
 
@@ -17,7 +17,7 @@ const AGAIN_MS_MAX: i64 = 30_000;
 pub(crate) struct Alarm {
     /// For when it is set, as far as this instance knows: one that an earlier instance set is set anew.
     at_ms: Cell<Option<i64>>,
-    /// So many rounds in a row left something that was due.
+    /// So many rounds in a row failed.
     failures: Cell<u32>,
 }
 
@@ -38,17 +38,14 @@ impl Alarm {
         self.at_ms.set(None);
     }
 
-    /// Sets it, after a round, for what is due next. What is due already is what the round could not do.
-    pub(crate) fn ring_again(&self, database: &Sqlite, next_ms: Option<i64>) {
+    /// Sets it, after a round, for what is due next. What is due already was left over, or could not be done.
+    pub(crate) fn ring_again(&self, database: &Sqlite, next_ms: Option<i64>, has_failed: bool) {
         let now_ms = now_ms();
-        let Some(next_ms) = next_ms else { return self.failures.set(0) };
-        if next_ms > now_ms {
-            self.failures.set(0);
-            return self.ring_by(database, next_ms);
-        }
-        let failures = self.failures.get();
-        self.failures.set(failures.saturating_add(1));
+        let failures = if has_failed { self.failures.get() } else { 0 };
+        self.failures.set(failures.saturating_add(u32::from(has_failed)));
         let pause_ms = AGAIN_MS.saturating_mul(1 << failures.min(16)).min(AGAIN_MS_MAX);
-        self.ring_by(database, now_ms.saturating_add(pause_ms));
+        if let Some(next_ms) = next_ms {
+            self.ring_by(database, if next_ms > now_ms { next_ms } else { now_ms.saturating_add(pause_ms) });
+        }
     }
 }

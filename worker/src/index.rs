@@ -135,13 +135,13 @@ impl Core {
     /// Forgets old events and carries what is to be sent now, and sets the alarm for what is to be sent next.
     async fn round(&self) {
         let config = &self.settings.index_config;
-        if let Err(error) = control::upkeep(&self.book, config, now_ms(), UPKEEP_ITEMS_MAX).await {
-            log::line(&format!("old events cannot be forgotten: {error}"));
+        let upkept = control::upkeep(&self.book, config, now_ms(), UPKEEP_ITEMS_MAX).await.map(drop);
+        let carried = courier::run(&self.book, config, &WorkersOutside, LIMITS).await.map(drop);
+        let errors: Vec<_> = [upkept, carried].into_iter().filter_map(Result::err).collect();
+        for error in &errors {
+            log::line(&format!("what is due cannot be done: {error}"));
         }
-        if let Err(error) = courier::run(&self.book, config, &WorkersOutside, LIMITS).await {
-            log::line(&format!("deliveries cannot be made: {error}"));
-        }
-        self.alarm.ring_again(self.book.database(), self.wake_at_ms());
+        self.alarm.ring_again(self.book.database(), self.wake_at_ms(), !errors.is_empty());
     }
 
     async fn control(&self, message: &ControlMessage) -> ControlAnswer {
@@ -155,7 +155,10 @@ impl Core {
         }
         self.arm(now_ms().saturating_add(AGAIN_MS));
         let response = handle.await;
-        self.wake_again();
+        // A tick has carried what it could.
+        if !is_tick {
+            self.wake_again();
+        }
         response.into()
     }
 

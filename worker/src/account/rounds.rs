@@ -2,6 +2,7 @@
 //!
 //! What always holds: the index knows an order before its hook does, so that the hook's outcome finds it.
 
+use tollgate::book::LedgerError;
 use tollgate::control;
 use tollgate::courier::{self, Outside, Post, Reply, RunLimits, Unreached};
 use tollgate::relay::within;
@@ -26,7 +27,7 @@ const TELLINGS_MAX: usize = 20;
 const TELLING_MS_MAX: i64 = 5_000;
 
 /// What one run of the courier does: orders of this customer.
-const ORDERS: RunLimits = RunLimits { items_max: 50, time_max_ms: 30_000, stay_ms: 0 };
+const ORDERS: RunLimits = RunLimits { items_max: 50, time_max_ms: 10_000, stay_ms: 0 };
 
 /// The courier's world where it posts orders.
 pub(super) struct Hook<'a>(pub(super) &'a Core);
@@ -51,28 +52,40 @@ impl Outside for Hook<'_> {
 impl Core {
     /// Does what is due and tells what is new, and sets the alarm for what is due next.
     pub(super) async fn round(&self) {
-        for _ in 0..UPKEEPS_MAX {
-            match control::upkeep(&self.book, &self.settings.account_config, now_ms(), UPKEEP_ITEMS_MAX).await {
-                Ok(report) if report.more => {}
-                Ok(_) => break,
-                Err(error) => {
-                    log::line(&format!("what is due cannot be done: {error}"));
-                    break;
-                }
-            }
+        let done = self.do_what_is_due().await;
+        if let Err(error) = &done {
+            log::line(&format!("what is due cannot be done: {error}"));
         }
         // What happened is spread once it is told: orders that the index does not know would be tried in vain.
-        if self.tell().await && self.has_mail() {
-            if let Err(error) = courier::run(&self.book, &self.settings.account_config, &Hook(self), ORDERS).await {
+        let mut is_told = self.tell().await;
+        let mut posted = Ok(());
+        if is_told {
+            posted = self.post_orders().await;
+            if let Err(error) = &posted {
                 log::line(&format!("orders cannot be posted: {error}"));
             }
-            self.tell().await;
+            is_told = self.tell().await;
         }
-        self.alarm.ring_again(self.book.database(), self.wake_at_ms());
+        let has_failed = done.is_err() || !is_told || posted.is_err();
+        self.alarm.ring_again(self.book.database(), self.wake_at_ms(), has_failed);
     }
 
-    fn has_mail(&self) -> bool {
-        courier::is_due(&self.book, &self.settings.account_config, now_ms()).unwrap_or(true)
+    async fn do_what_is_due(&self) -> Result<(), LedgerError> {
+        for _ in 0..UPKEEPS_MAX {
+            let report = control::upkeep(&self.book, &self.settings.account_config, now_ms(), UPKEEP_ITEMS_MAX).await?;
+            if !report.more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_orders(&self) -> Result<(), LedgerError> {
+        let config = &self.settings.account_config;
+        if courier::is_due(&self.book, config, now_ms())? {
+            courier::run(&self.book, config, &Hook(self), ORDERS).await?;
+        }
+        Ok(())
     }
 
     /// When something is to be done or told first: the past or the present where that is so now.
