@@ -30,4 +30,4 @@ pub use commit::{Commit, commit};
 pub use database::{Database, StoreError, Value};
 pub use folding::{Folded, fold};
 pub use load::{LoadRequest, Stored, create_account, load};
-pub use schema::{prepare, prepare_managed};
+pub use schema::{is_prepared, prepare, prepare_managed};

@@ -216,6 +216,15 @@ pub fn prepare_managed(database: &impl Database) -> Result<(), StoreError> {
     })
 }
 
+/// Whether [`prepare_managed`] was ever at work here.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn is_prepared(database: &impl Database) -> Result<bool, StoreError> {
+    let rows = database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema_version'", &[])?;
+    Ok(!rows.is_empty())
+}
+
 /// Waits, within the connection's own patience, until nobody else writes.
 fn wait_for_writer(database: &impl Database) -> Result<(), StoreError> {
     database.transaction(|| Ok(()))

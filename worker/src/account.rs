@@ -18,7 +18,7 @@ use worker::{DurableObject, Env, Request, Response, State, durable_object};
 use crate::alarm::Alarm;
 use crate::clock::now_ms;
 use crate::log;
-use crate::message::{CallMessage, ControlAnswer, ControlMessage, IndexAnswer, answer, read};
+use crate::message::{CallAnswer, CallMessage, Verdict, ControlAnswer, ControlMessage, IndexAnswer, answer, read};
 use crate::replica::originals;
 use crate::settings::Settings;
 use crate::sql::Sqlite;
@@ -49,9 +49,12 @@ impl DurableObject for Account {
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
-        let Some(core) = self.core() else { return Response::error("not ready", 500) };
         let path = request.path();
         let text = request.text().await?;
+        if path == "/call" && !self.is_known() {
+            return answer(&CallAnswer::of(Verdict::NoPackage));
+        }
+        let Some(core) = self.core() else { return Response::error("not ready", 500) };
         match path.as_str() {
             "/call" => {
                 let message: CallMessage = read(&text)?;
@@ -89,6 +92,12 @@ impl DurableObject for Account {
 }
 
 impl Account {
+    /// Whether the customer was ever granted or told anything. No ledger is made for who calls with a name that nobody knows.
+    fn is_known(&self) -> bool {
+        // Where it cannot be looked, the ledger's own error tells.
+        self.core.get().is_some() || Sqlite::of(&self.state).and_then(|database| store::is_prepared(&database)).unwrap_or(true)
+    }
+
     /// The object's state, made at its first event; none where that fails, until the next one. No await lies in it.
     fn core(&self) -> Option<Rc<Core>> {
         if let Some(core) = self.core.get() {
