@@ -75,7 +75,11 @@ const SPIN: &[Inapplicable] = &[(
         "lost_answers::an_admission_whose_answer_is_lost_is_told_again",
         "lost_answers::two_callers_of_one_id_who_both_ask_again_are_not_both_admitted",
         "objects::a_call_asks_its_customers_object_twice",
+        "objects::a_call_in_a_name_that_nobody_knows_makes_no_ledger",
         "objects::an_object_may_be_evicted_between_admission_and_settle",
+        "objects::an_order_under_way_when_the_process_dies_is_posted_again_by_itself",
+        "objects::an_outcome_that_the_hook_tells_while_it_is_asked_finds_its_order",
+        "objects::what_a_killed_process_had_not_told_is_told_by_itself",
     ],
 )];
 

@@ -2,10 +2,14 @@
 
 use crate::support::buyer::Buyer;
 use crate::support::call::Reply;
-use crate::support::gateway::{CONFIG, Gateway};
+use crate::support::gateway::{CONFIG, Gateway, short_lease};
+use crate::support::receiver::Answer;
 use crate::support::script::{Script, Step};
 use crate::support::stage::Gate;
+use crate::support::watched::{Watched, repurchase};
 use crate::support::{Suite, eventually};
+use serde_json::json;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
@@ -15,6 +19,10 @@ crate::cases! {
     own:
     a_call_asks_its_customers_object_twice,
     an_object_may_be_evicted_between_admission_and_settle,
+    a_call_in_a_name_that_nobody_knows_makes_no_ledger,
+    what_a_killed_process_had_not_told_is_told_by_itself,
+    an_order_under_way_when_the_process_dies_is_posted_again_by_itself,
+    an_outcome_that_the_hook_tells_while_it_is_asked_finds_its_order,
 }
 
 /// More than there are seconds until an object that is left alone is evicted, with room for a slow machine.
@@ -99,4 +107,81 @@ async fn an_object_may_be_evicted_between_admission_and_settle(suite: Arc<Suite>
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     panic!("no object was opened a second time");
+}
+
+async fn what_a_killed_process_had_not_told_is_told_by_itself(suite: Arc<Suite>) {
+    let (gateway, home) = suite.start(&short_lease("")).await;
+    let mut customers = Vec::new();
+    for _ in 0..CUSTOMERS {
+        let customer = suite.watched_on(&gateway, "translate");
+        customer.grant("1").await;
+        customer.expect_hooks("package.granted", 1).await;
+        customers.push(customer);
+    }
+    let mut calls = JoinSet::new();
+    for customer in &customers {
+        let call = customer.call();
+        calls.spawn(async move { call.send().await.assert_ok() });
+    }
+    calls.join_all().await;
+    gateway.kill();
+    let has_arrived = |customer: &Watched| !customer.hooks("balance.exhausted").is_empty();
+    let before = customers.iter().filter(|customer| has_arrived(customer)).count();
+    assert!(before < CUSTOMERS, "all was told before the kill: this case says nothing");
+    // Nobody asks for any of them. A call whose settle was not written yet is charged when its lease ends.
+    let _gateway = home.start().await;
+    eventually("every event arrives", || async { customers.iter().all(has_arrived) }).await;
+}
+
+async fn an_order_under_way_when_the_process_dies_is_posted_again_by_itself(suite: Arc<Suite>) {
+    let (gateway, home) = suite.start(CONFIG).await;
+    let customer = suite.watched_on(&gateway, "translate");
+    let gate = suite.receiver.gate();
+    customer.answer_orders([Answer::PackageAfter(gate.step()), Answer::Package]);
+    customer.grant("10").await;
+    customer.repurchase(repurchase("9", "10")).await;
+    customer.spend(1).await;
+    customer.expect_orders(1).await;
+    gateway.kill();
+    let _gateway = home.start().await;
+    customer.expect_hooks("repurchase.succeeded", 1).await;
+    assert_eq!(customer.order_ids().len(), 1);
+}
+
+async fn an_outcome_that_the_hook_tells_while_it_is_asked_finds_its_order(suite: Arc<Suite>) {
+    let (gateway, _home) = suite.start(CONFIG).await;
+    let slow = suite.watched_on(&gateway, "translate");
+    let mut late = slow.clone();
+    late.buyer.product_id = "thrice".to_owned();
+    let gate = suite.receiver.gate();
+    slow.answer_orders([Answer::Script(Script::text(r#"{"status":"pending"}"#).first(gate.step()))]);
+    for one in [&slow, &late] {
+        one.grant("100").await;
+        one.repurchase(repurchase("99", "10")).await;
+    }
+    slow.spend(1).await;
+    slow.expect_orders(1).await;
+    // The order of another product is made while the first one is being posted, and is posted right after it.
+    late.spend(1).await;
+    gate.open();
+    let id = late.expect_orders(2).await;
+    let outcome = late.outcome(&id, &json!({ "status": "failed", "reason": "spec_delisted" })).await;
+    assert_eq!(outcome.status, 200, "{}", outcome.text());
+}
+
+async fn a_call_in_a_name_that_nobody_knows_makes_no_ledger(suite: Arc<Suite>) {
+    let (gateway, home) = suite.start(CONFIG).await;
+    let known = Buyer::new(&gateway, &suite.backend, "translate");
+    known.grant("1").await;
+    for _ in 0..5 {
+        let stranger = Buyer::new(&gateway, &suite.backend, "translate");
+        stranger.call().send().await.problem(403, "no_package");
+        stranger.expect_nothing_forwarded();
+    }
+    let has_tables = |path: &PathBuf| {
+        let ledger = rusqlite::Connection::open(path).unwrap();
+        ledger.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).unwrap() > 0
+    };
+    assert_eq!(home.ledgers().iter().filter(|path| has_tables(path)).count(), 1);
+    assert_eq!(known.call().send().await.status, 200);
 }
