@@ -18,7 +18,7 @@ use worker::{DurableObject, Env, Request, Response, State, durable_object};
 use crate::alarm::Alarm;
 use crate::clock::now_ms;
 use crate::log;
-use crate::message::{CallAnswer, CallMessage, Verdict, ControlAnswer, ControlMessage, IndexAnswer, answer, read};
+use crate::message::{CallAnswer, CallMessage, ControlAnswer, ControlMessage, IndexAnswer, Verdict, answer, read};
 use crate::replica::originals;
 use crate::settings::Settings;
 use crate::sql::Sqlite;
