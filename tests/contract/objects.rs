@@ -7,7 +7,7 @@ use crate::support::receiver::Answer;
 use crate::support::script::{Script, Step};
 use crate::support::stage::Gate;
 use crate::support::watched::{Watched, repurchase};
-use crate::support::{Suite, eventually};
+use crate::support::{Suite, eventually, eventually_within};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +27,9 @@ crate::cases! {
 
 /// More than there are seconds until an object that is left alone is evicted, with room for a slow machine.
 const CUSTOMERS: usize = 40;
+
+/// Longer than the leases of holds and of deliveries, and than the first pauses between tries.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(75);
 
 async fn counter(gateway: &Gateway, name: &str) -> usize {
     let text = gateway.control("GET", "/metrics").send().await.text();
@@ -130,7 +133,7 @@ async fn what_a_killed_process_had_not_told_is_told_by_itself(suite: Arc<Suite>)
     assert!(before < CUSTOMERS, "all was told before the kill: this case says nothing");
     // Nobody asks for any of them. A call whose settle was not written yet is charged when its lease ends.
     let _gateway = home.start().await;
-    eventually("every event arrives", || async { customers.iter().all(has_arrived) }).await;
+    eventually_within(RESOLVED_WITHIN, "every event arrives", || async { customers.iter().all(has_arrived) }).await;
 }
 
 async fn an_order_under_way_when_the_process_dies_is_posted_again_by_itself(suite: Arc<Suite>) {
