@@ -134,8 +134,7 @@ async fn a_reply_whose_charge_is_not_durable_in_time_is_cut(suite: Arc<Suite>) {
     let reply = exchange.rest().await.unwrap();
     reply.assert_cut();
     assert!(reply.text().contains("prompt_tokens"), "only the end waits: {}", reply.text());
-    // Not before its time. It may be later: what else the gateway writes waits for the same lock, 5 s each.
-    assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!((Duration::from_secs(4)..Duration::from_secs(15)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     drop(ledger);
     // What was used is charged all the same, once that can be written.
     assert_eq!(buyer.charged(&call).await, Charged::settled("7"));

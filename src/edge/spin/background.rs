@@ -90,17 +90,23 @@ async fn look_after(instance: &'static Instance) {
     let mut failures = 0;
     loop {
         sleep_ms(if failures == 0 { INTERVAL_MS } else { FAILING_INTERVAL_MS }).await;
+        if instance.is_ledger_left_alone() {
+            continue;
+        }
         match flush(instance) {
             Ok(()) => failures = 0,
             Err(reason) => {
+                instance.leave_ledger_alone();
                 if failures == 0 {
                     log::line(format!("settles cannot be written: {reason}"));
                 }
                 failures += 1;
             }
         }
-        renew(instance).await;
-        upkeep(instance).await;
+        if !instance.is_ledger_left_alone() {
+            renew(instance).await;
+            upkeep(instance).await;
+        }
         if instance.book.take_events_written() {
             courier::start(instance);
         }
@@ -144,18 +150,21 @@ async fn renew(instance: &'static Instance) {
         instance.book.submit(&lease.account, command, now).await
     });
     if let Some(error) = join_all(renewals).await.into_iter().find_map(Result::err) {
+        instance.leave_ledger_alone();
         log::line(format!("leases cannot be renewed: {error}"));
     }
 }
 
 async fn upkeep(instance: &'static Instance) {
     let (now, tick_ns) = (now_ms(), monotonic_ns());
-    if instance.upkeep_due_ns.get() > tick_ns {
+    if instance.upkeep_due_ns.get() > tick_ns || instance.is_ledger_left_alone() {
         return;
     }
     instance.upkeep_due_ns.set(tick_ns.saturating_add(UPKEEP_INTERVAL_NS));
     if let Err(error) = control::upkeep(&instance.book, &instance.config, now, UPKEEP_ITEMS_MAX).await {
+        instance.leave_ledger_alone();
         log::line(format!("what is due cannot be done: {error}"));
+        return;
     }
     courier::start_if_due(instance);
 }

@@ -76,6 +76,10 @@ pub(super) fn start_if_due(instance: &'static Instance) {
 async fn carry(instance: &'static Instance) {
     let (mut failures, mut idle_runs) = (0, 0);
     loop {
+        if instance.is_ledger_left_alone() {
+            sleep_ms(INTERVAL_MS).await;
+            continue;
+        }
         match courier::run(&instance.book, &instance.config, &SpinOutside, LIMITS).await {
             Ok(report) if !report.more => return,
             Ok(report) => {
@@ -86,6 +90,7 @@ async fn carry(instance: &'static Instance) {
                 }
             }
             Err(error) => {
+                instance.leave_ledger_alone();
                 if failures == 0 {
                     log::line(format!("deliveries cannot be made: {error}"));
                 }

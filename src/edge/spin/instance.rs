@@ -17,6 +17,9 @@ pub(super) const CONTROL_IDLE_TIMEOUT_MS: i64 = 10_000;
 /// The configuration's file, as the manifest's `files` mounts it.
 const CONFIG_FILE: &str = "/tollgate.toml";
 
+/// How long what calls do not wait for stays away from a ledger that has failed.
+const LEDGER_REST_NS: u64 = 2_000_000_000;
+
 /// One instance's state.
 pub(super) struct Instance {
     pub(super) config: Config,
@@ -25,6 +28,8 @@ pub(super) struct Instance {
     pub(super) is_looked_after: Cell<bool>,
     pub(super) is_courier_running: Cell<bool>,
     pub(super) upkeep_due_ns: Cell<u64>,
+    /// Until when nothing but calls asks the ledger.
+    ledger_alone_until_ns: Cell<u64>,
 }
 
 /// Why an instance cannot serve.
@@ -74,12 +79,23 @@ impl Instance {
             is_looked_after: Cell::new(false),
             is_courier_running: Cell::new(false),
             upkeep_due_ns: Cell::new(0),
+            ledger_alone_until_ns: Cell::new(0),
         }));
         INSTANCE.with(|cell| {
             // Nobody else can have set it: nothing waited since it was seen empty.
             let _ = cell.set(instance);
         });
         Ok(instance)
+    }
+
+    /// After a failure. A statement waits seconds for a locked database, and all of the instance with it: what calls do not wait for stays away for a while, so
+    /// that a settle waits for one such statement at most before its own.
+    pub(super) fn leave_ledger_alone(&self) {
+        self.ledger_alone_until_ns.set(monotonic_ns().saturating_add(LEDGER_REST_NS));
+    }
+
+    pub(super) fn is_ledger_left_alone(&self) -> bool {
+        monotonic_ns() < self.ledger_alone_until_ns.get()
     }
 }
 

@@ -99,6 +99,7 @@ async fn settle_durably(instance: &'static Instance, account: &AccountKey, comma
             }
             Err(error) => error,
         };
+        instance.leave_ledger_alone();
         // A ledger that is locked takes its time to say so: a try that would end too late is not begun.
         let next_ends_us = elapsed_us(started_ns).saturating_add(elapsed_us(try_started_ns));
         if next_ends_us / 1000 >= SETTLE_PATIENCE_MS.unsigned_abs() {
