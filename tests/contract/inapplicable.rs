@@ -70,6 +70,7 @@ const SPIN: &[Inapplicable] = &[(
     "the ledger is a database beside the gateway: there are no objects",
     &[
         "lost_answers::a_call_that_was_refused_for_want_of_an_answer_costs_nothing",
+        "lost_answers::a_replay_that_is_given_up_takes_back_no_charge",
         "lost_answers::a_replay_whose_answer_is_lost_is_forwarded",
         "lost_answers::a_settle_whose_answer_is_lost_charges_once",
         "lost_answers::an_admission_whose_answer_is_lost_is_told_again",

@@ -2,7 +2,7 @@
 
 use crate::support::buyer::Buyer;
 use crate::support::call::Reply;
-use crate::support::gateway::{CONFIG, Gateway, Home};
+use crate::support::gateway::{CONFIG, Gateway, Home, short_lease};
 use crate::support::{Suite, eventually, fresh};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -15,11 +15,16 @@ crate::cases! {
     a_call_that_was_refused_for_want_of_an_answer_costs_nothing,
     a_settle_whose_answer_is_lost_charges_once,
     a_replay_whose_answer_is_lost_is_forwarded,
+    a_replay_that_is_given_up_takes_back_no_charge,
 }
 
 /// A gateway whose customers' objects are hard to reach: see `lossy/index.js` for what a request id stands for.
 async fn lossy(suite: &Suite) -> (Gateway, Home) {
-    let mut home = Home::new(CONFIG, &suite.backend, &suite.receiver);
+    lossy_with(suite, CONFIG).await
+}
+
+async fn lossy_with(suite: &Suite, config: &str) -> (Gateway, Home) {
+    let mut home = Home::new(config, &suite.backend, &suite.receiver);
     home.replace_worker("tests/contract/lossy/index.js");
     (home.start().await, home)
 }
@@ -107,4 +112,27 @@ async fn a_replay_whose_answer_is_lost_is_forwarded(suite: Arc<Suite>) {
     assert_eq!((replay.status, replay.header("tollgate-replay").as_str()), (200, "true"));
     let record = buyer.call_in_state(&id, "settled").await;
     assert_eq!((&record["replays"], &record["charge"]), (&1.into(), &"1".into()));
+}
+
+async fn a_replay_that_is_given_up_takes_back_no_charge(suite: Arc<Suite>) {
+    let (gateway, _home) = lossy_with(&suite, &short_lease("")).await;
+    let buyer = buyer(&suite, &gateway).await;
+    // Its settle is never heard: its hold is lost, and charged.
+    let id = format!("unheard.settle.1.999.unanswered.admit.2.999.{}", fresh("call"));
+    send(&buyer, &id).await.assert_ok();
+    assert_eq!(buyer.call_in_state(&id, "settled").await["lost"], true);
+    send(&buyer, &id).await.problem(503, "ledger_unavailable");
+    let abandoned = "tollgate_ledger_requests_total{step=\"abandon\"} 1\n";
+    let metrics = || async { gateway.control("GET", "/metrics").send().await.text() };
+    eventually("the replay is given up", || async {
+        // What an object counted is told with what it has to tell.
+        buyer.grant("1").await;
+        metrics().await.contains(abandoned)
+    })
+    .await;
+    let record = buyer.call_record(&id).await;
+    assert_eq!((&record["charge"], &record["state"]), (&"1".into(), &"settled".into()));
+    assert_eq!(buyer.received().len(), 1);
+    buyer.expect_used("1").await;
+    gateway.assert_balanced(&buyer.id).await;
 }

@@ -1,5 +1,5 @@
-// The Worker with customers' objects that are hard to reach. A call's request id says what becomes of its messages: `FATE.STEP.FROM.TO.NAME`, where the
-// messages of that step with these numbers, from 1, are lost before they are heard (`unheard`), or answered in vain (`unanswered`).
+// The Worker with customers' objects that are hard to reach. A call's request id says what becomes of its messages: `FATE.STEP.FROM.TO.` once or more before
+// its name, where the messages of that step with these numbers, from 1, are lost before they are heard (`unheard`), or answered in vain (`unanswered`).
 import { WorkerEntrypoint } from "cloudflare:workers";
 import * as tollgate from "./tollgate.js";
 
@@ -7,10 +7,12 @@ const seen = new Map();
 
 /** What becomes of a message. */
 function fateOf({ request_id = "", step }) {
-  const [, fate, name, from, to] = request_id.match(/^(unheard|unanswered)\.(\w+)\.(\d+)\.(\d+)\./) ?? [];
-  if (fate === undefined || !Object.keys(step).some((key) => key.toLowerCase() === name)) return undefined;
-  const number = (seen.get(request_id) ?? 0) + 1;
-  seen.set(request_id, number);
+  const fates = [...request_id.matchAll(/(unheard|unanswered)\.(\w+)\.(\d+)\.(\d+)\./g)];
+  const [, fate, name, from, to] = fates.find(([, , name]) => Object.keys(step).some((key) => key.toLowerCase() === name)) ?? [];
+  if (fate === undefined) return undefined;
+  const key = `${name} of ${request_id}`;
+  const number = (seen.get(key) ?? 0) + 1;
+  seen.set(key, number);
   return number >= from && number <= to ? fate : undefined;
 }
 

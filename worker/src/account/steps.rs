@@ -52,7 +52,7 @@ impl Core {
                 })
             }
             Step::Abandon { idempotency_key } => {
-                let attempt = self.attempt_of(key, message, *idempotency_key).ok_or(Verdict::Done)?;
+                let attempt = self.attempt_of(key, message, *idempotency_key)?;
                 let (charge, status, usage_missing) = (Quantity::ZERO, None, false);
                 Command::Settle(Settlement { request_id, attempt, charge, status, usage_missing })
             }
@@ -69,12 +69,16 @@ impl Core {
         })
     }
 
-    /// The attempt that this key was admitted to, where it has not been ended.
-    fn attempt_of(&self, key: &AccountKey, message: &CallMessage, idempotency_key: u64) -> Option<u32> {
-        let calls = queries::call(self.book.database(), &key.customer_id, Some(&key.product_id), &message.request_id).ok()?;
-        let call = &calls.first()?.call;
-        // A replay that nobody forwards costs nothing.
-        (call.idempotency_key == Some(idempotency_key) && !call.is_final).then_some(call.attempt)
+    /// The attempt that this key was admitted to, or what is answered where there is nothing to take back.
+    fn attempt_of(&self, key: &AccountKey, message: &CallMessage, idempotency_key: u64) -> Result<u32, Verdict> {
+        let calls = queries::call(self.book.database(), &key.customer_id, Some(&key.product_id), &message.request_id);
+        let calls = calls.map_err(|error| {
+            log::line(&format!("an abandoned claim cannot be looked for: {error}"));
+            Verdict::Unavailable
+        })?;
+        let call = calls.first().map(|found| &found.call).filter(|call| call.idempotency_key == Some(idempotency_key));
+        // A replay that nobody forwards costs nothing: what is charged there is the call before it.
+        call.filter(|call| !call.is_final && call.replays == 0).map(|call| call.attempt).ok_or(Verdict::Done)
     }
 
     fn answer(&self, key: &AccountKey, message: &CallMessage, reply: Reply) -> CallAnswer {
