@@ -1,15 +1,16 @@
 //! One batch: commands of several accounts decided and written as one commit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::contention::Approach;
 use super::metrics::charged_metric;
 use super::{Book, CACHED_ACCOUNTS_MAX, LedgerError, Reply, Waiting};
-use crate::ids::{AccountKey, RequestId};
+use crate::ids::{AccountKey, ProductId, RequestId};
 use crate::ledger::{Account, Admission, Balance, CallState, Claim, Command, CorrectionKey, CorrectionTarget, Outcome, Refusal};
 use crate::store::{self, Commit, Database, LoadRequest, StoreError, Stored};
 
-/// For how many batches the write lock is taken first after another instance was faster.
-const CONTENDED_BATCHES: u32 = 4;
+/// An account of more packages is loaded instead of refreshed.
+const REFRESHED_PACKAGES_MAX: usize = 16;
 
 impl<D: Database> Book<D> {
     /// Decides all, writes all, and answers all. Where one command is at fault for a failure of all, each is tried alone.
@@ -55,25 +56,34 @@ impl<D: Database> Book<D> {
         }
     }
 
-    /// First on the accounts as they are remembered; where another instance was faster, once more under the write lock.
+    /// First on the accounts as they are remembered, as far as others let that be trusted; where that was too late or is not enough, on accounts loaded
+    /// under the write lock.
     fn attempt(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
-        let contended = self.contended.get();
-        self.contended.set(contended.saturating_sub(1));
-        if contended == 0 {
-            match self.attempt_unlocked(waiting) {
-                Ok(Some(replies)) => return Ok(replies),
-                Ok(None) | Err(StoreError::ClaimTaken | StoreError::PackageIdTaken) => {}
-                Err(StoreError::Stale) => self.contended.set(CONTENDED_BATCHES),
-                Err(error) => return Err(error),
+        let approach = self.contention.approach();
+        let attempted = if approach == Approach::Locking {
+            self.database.transaction(|| self.attempt_remembered(waiting, approach))
+        } else {
+            self.attempt_remembered(waiting, approach)
+        };
+        match attempted {
+            Ok(Some(replies)) => {
+                self.contention.was_in_time(approach);
+                return Ok(replies);
             }
+            Ok(None) | Err(StoreError::ClaimTaken | StoreError::PackageIdTaken) => {}
+            Err(StoreError::Stale) => self.contention.was_too_late(approach),
+            Err(error) => return Err(error),
         }
-        self.attempt_locked(waiting)
+        self.database.transaction(|| self.attempt_loaded(waiting))
     }
 
     /// None where only an account loaded with every call that the batch names can tell.
-    fn attempt_unlocked(&self, waiting: &[Waiting]) -> Result<Option<Vec<Reply>>, StoreError> {
+    fn attempt_remembered(&self, waiting: &[Waiting], approach: Approach) -> Result<Option<Vec<Reply>>, StoreError> {
         let mut accounts = self.accounts.borrow_mut();
-        let known = known_accounts(&accounts, waiting);
+        let mut known = known_accounts(&accounts, waiting);
+        if approach != Approach::Trusting {
+            self.refresh(&mut accounts, &mut known)?;
+        }
         self.load_into(&mut accounts, waiting, |key| !known.contains(key))?;
         let mut replies = decide(&mut accounts, waiting);
         // A refusal may come from an account that is no longer as it was, or that does not remember a call that has ended.
@@ -94,15 +104,30 @@ impl<D: Database> Book<D> {
                 }
             }
         }
-        self.write(&mut accounts, waiting, false)?;
+        self.write(&mut accounts, waiting, approach == Approach::Locking)?;
         Ok(Some(replies))
     }
 
-    fn attempt_locked(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
-        self.database.transaction(|| self.decide_in_transaction(waiting))
+    /// Brings known accounts up to date, as far as that takes no load; those that do are no longer known.
+    fn refresh(&self, accounts: &mut HashMap<AccountKey, Stored>, known: &mut HashSet<&AccountKey>) -> Result<(), StoreError> {
+        known.retain(|key| accounts.get(key).is_some_and(|stored| stored.account.packages().len() <= REFRESHED_PACKAGES_MAX));
+        let rows: HashMap<i64, &AccountKey> =
+            known.iter().filter_map(|key| accounts.get(key).map(|stored| (stored.account_id, *key))).collect();
+        let versions: Vec<(i64, i64)> =
+            rows.values().filter_map(|key| accounts.get(key)).map(|stored| (stored.account_id, stored.version)).collect();
+        let written = store::written_since(&self.database, &versions)?;
+        self.contention.looked(!written.is_empty());
+        for refreshed in written {
+            let Some(key) = rows.get(&refreshed.account_id) else { continue };
+            if !accounts.get_mut(key).is_some_and(|stored| stored.refresh(&refreshed)) {
+                known.remove(key);
+            }
+        }
+        Ok(())
     }
 
-    fn decide_in_transaction(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
+    /// In a transaction.
+    fn attempt_loaded(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
         let mut accounts = self.accounts.borrow_mut();
         self.load_into(&mut accounts, waiting, |_| true)?;
         let replies = decide(&mut accounts, waiting);
@@ -151,15 +176,16 @@ impl<D: Database> Book<D> {
         let mut meters = self.meters.borrow_mut();
         let mut commit = Commit::default();
         let mut written: Vec<&AccountKey> = Vec::new();
+        let mut charged_parts: BTreeMap<&ProductId, u64> = BTreeMap::new();
         for one in waiting {
             if let Some(stored) = accounts.get_mut(&one.key).filter(|stored| stored.account.has_changes()) {
-                let charged = commit.add_account(stored);
-                if !charged.is_zero() {
-                    let (name, increment) = charged_metric(&one.key.product_id, charged);
-                    commit.add_metric(name, increment);
-                }
+                let sum = charged_parts.entry(&one.key.product_id).or_default();
+                *sum = sum.saturating_add(commit.add_account(stored).parts().unsigned_abs());
                 written.push(&one.key);
             }
+        }
+        for (product_id, parts) in charged_parts.into_iter().filter(|(_, parts)| *parts > 0) {
+            commit.add_metric(charged_metric(product_id), parts);
         }
         let are_counts_due = waiting.is_empty() || meters.are_due();
         if written.is_empty() && !are_counts_due {
@@ -170,7 +196,7 @@ impl<D: Database> Book<D> {
                 commit.add_metric(name, increment);
             }
         }
-        store::commit(&self.database, &commit, in_transaction)?;
+        store::commit(&self.database, &mut commit, in_transaction)?;
         if commit.has_events() {
             self.are_events_written.set(true);
         }

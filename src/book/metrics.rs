@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::ids::ProductId;
-use crate::quantity::Quantity;
 
 /// Upper bounds of the latency histograms' buckets, in microseconds, with their label.
 pub(crate) const BUCKETS: [(u64, &str); 10] = [
@@ -114,7 +113,6 @@ fn escaped(text: &str) -> String {
 }
 
 /// The counter of what was charged, in 1/10000 units. It is written with the charges it counts.
-pub(super) fn charged_metric(product_id: &ProductId, quantity: Quantity) -> (String, u64) {
-    let product = escaped(product_id.as_str());
-    (format!("tollgate_charged_quantity_total{{product=\"{product}\"}}"), quantity.parts().unsigned_abs())
+pub(super) fn charged_metric(product_id: &ProductId) -> String {
+    format!("tollgate_charged_quantity_total{{product=\"{}\"}}", escaped(product_id.as_str()))
 }

@@ -10,6 +10,7 @@
 //! The border: accounts and commands in, outcomes out. What a call is, and when, is not known here.
 
 mod batch;
+mod contention;
 pub mod metrics;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -25,6 +26,7 @@ use std::task::Poll;
 use crate::ids::{AccountKey, ProductId};
 use crate::ledger::{Balance, Command, Outcome, Refusal, Terms};
 use crate::store::{Database, StoreError, Stored};
+use contention::Contention;
 use metrics::Meters;
 
 /// The most commands that wait in one instance. An instance has at most as many calls at once as its host allows, each with one command.
@@ -93,8 +95,7 @@ pub struct Book<D> {
     deferred: RefCell<VecDeque<(AccountKey, Command)>>,
     accounts: RefCell<HashMap<AccountKey, Stored>>,
     meters: RefCell<Meters>,
-    /// How many of the next batches take the write lock first, because others write the same accounts.
-    contended: Cell<u32>,
+    contention: Contention,
     /// A commit since the last [`Book::take_events_written`] wrote events.
     are_events_written: Cell<bool>,
 }
@@ -109,7 +110,7 @@ impl<D: Database> Book<D> {
             deferred: RefCell::default(),
             accounts: RefCell::default(),
             meters: RefCell::default(),
-            contended: Cell::new(0),
+            contention: Contention::default(),
             are_events_written: Cell::new(false),
         }
     }

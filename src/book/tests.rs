@@ -1,5 +1,6 @@
 //! The book over a real SQLite: two instances on one file, ids claimed elsewhere, refusals on what is no longer so.
 
+mod contended;
 mod watched;
 
 use std::collections::HashMap;

@@ -122,6 +122,18 @@ impl Account {
         self.watch = watch;
     }
 
+    /// Puts in the counters of a package as they are by now; false where there is no such package.
+    pub fn put_counters(&mut self, number: u32, used: Quantity, held: Quantity) -> bool {
+        let Some(package) = self.packages.iter_mut().find(|package| package.number == number) else { return false };
+        (package.used, package.held) = (used, held);
+        true
+    }
+
+    /// Puts in how many entries the account has had by now.
+    pub fn put_entry_count(&mut self, entry_count: u64) {
+        self.entry_count = entry_count;
+    }
+
     /// Puts in an order: the one in flight, or one that a command names.
     pub fn put_order(&mut self, order: Order) {
         self.orders.insert(order.number, order);

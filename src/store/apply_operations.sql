@@ -3,7 +3,7 @@
 CREATE TRIGGER apply_operation INSTEAD OF INSERT ON operations BEGIN
     -- 1: an account as it was decided on. A version that is not the expected one becomes null, which its column refuses.
     UPDATE accounts SET
-        version = iif(version = NEW.number_1, version + 1, NULL), entry_count = NEW.seq, overrun = NEW.quantity,
+        version = iif(version = NEW.number_1, version + 1, NULL), shape = shape + 1, entry_count = NEW.seq, overrun = NEW.quantity,
         last_call_at_ms = coalesce(NEW.at_ms, last_call_at_ms)
     WHERE NEW.op = 1 AND account_id = NEW.account_id;
 
@@ -37,8 +37,4 @@ CREATE TRIGGER apply_operation INSTEAD OF INSERT ON operations BEGIN
     INSERT INTO corrections
     SELECT NEW.account_id, NEW.detail ->> 0, NEW.detail ->> 1, NEW.word, NEW.number_1, NEW.detail ->> 2, NEW.at_ms
     WHERE NEW.op = 7;
-
-    -- 8: a counter of the deployment.
-    INSERT INTO metrics SELECT NEW.word, NEW.quantity WHERE NEW.op = 8
-    ON CONFLICT (name) DO UPDATE SET value = value + excluded.value;
 END

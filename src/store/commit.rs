@@ -10,10 +10,15 @@ use crate::ledger::{Account, Call, CallState, Changes, Correction, CorrectionTar
 use crate::quantity::{Delta, Quantity};
 
 /// How many rows a statement may have: few numbers, so that a connection prepares few statements.
-const ROWS: [usize; 4] = [32, 8, 3, 1];
+const ROWS: [usize; 6] = [32, 16, 8, 4, 2, 1];
 
-/// How many columns an admission or a settlement has.
-const CALL_COLUMNS: usize = 10;
+/// How many columns a step has.
+const STEP_COLUMNS: usize = 11;
+
+/// What a step does: the first of its columns.
+const ADMISSION: i64 = 1;
+const SETTLEMENT: i64 = 2;
+const COUNTER: i64 = 3;
 
 /// The most operations of a commit; a batch of the book comes nowhere near.
 const OPERATIONS_MAX: usize = 100_000;
@@ -21,10 +26,8 @@ const OPERATIONS_MAX: usize = 100_000;
 /// One transaction in the making: what several accounts decided, and the counters that ride along.
 #[derive(Default)]
 pub struct Commit {
-    /// Rows of [`CALL_COLUMNS`] values.
-    admissions: Vec<Value>,
-    /// Rows of [`CALL_COLUMNS`] values.
-    settlements: Vec<Value>,
+    /// Rows of [`STEP_COLUMNS`] values.
+    steps: Vec<Value>,
     /// Rows of [`COLUMNS`] values.
     operations: Vec<Value>,
     /// Rows of [`NOTICE_COLUMNS`] values.
@@ -48,10 +51,10 @@ impl Commit {
         let changes = stored.account.take_changes();
         let charges = changes.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Charge | EntryKind::ChargeMore));
         let charged = charges.fold(Quantity::ZERO, |sum, entry| sum.saturating_add(entry.quantity));
-        match plain_calls(&stored.account, &changes) {
-            Some(EntryKind::Hold) => add_plain_calls(&mut self.admissions, stored, &changes.entries),
-            Some(_) => add_plain_calls(&mut self.settlements, stored, &changes.entries),
-            None => self.add_operations(stored, changes),
+        if are_plain_steps(&stored.account, &changes) {
+            self.add_steps(stored, &changes.entries);
+        } else {
+            self.add_operations(stored, changes);
         }
         charged
     }
@@ -88,6 +91,7 @@ impl Commit {
         self.has_events |= !changes.events.is_empty();
         self.add_entries(account_id, changes.entries);
         stored.version += 1;
+        stored.shape += 1;
     }
 
     fn add_packages(&mut self, account_id: i64, account: &Account, changes: &Changes) {
@@ -163,7 +167,37 @@ impl Commit {
 
     /// Adds to a counter of the deployment.
     pub fn add_metric(&mut self, name: String, increment: u64) {
-        self.add(Operation { op: Op::Metric, quantity: integer(increment), word: Some(name), ..Operation::default() });
+        let mut row = [const { Value::Null }; STEP_COLUMNS];
+        let [kind, .., quantity, _, _, _, detail] = &mut row;
+        (*kind, *quantity, *detail) = (COUNTER.into(), integer(increment).into(), name.into());
+        self.steps.extend(row);
+    }
+
+    /// A row for each of the entries, in their order. A package's counters are those after all of them.
+    fn add_steps(&mut self, stored: &mut Stored, entries: &[Entry]) {
+        for entry in entries {
+            let call = entry.request_id.as_ref().and_then(|id| stored.account.call(id));
+            let (Some(call), Some(package)) = (call, stored.account.package(entry.package_number)) else { continue };
+            let (kind, number) = match entry.kind {
+                EntryKind::Hold => (ADMISSION, call.lease_ends_ms),
+                _ => (SETTLEMENT, package.used.parts()),
+            };
+            let row: [Value; STEP_COLUMNS] = [
+                kind.into(),
+                stored.account_id.into(),
+                stored.version.into(),
+                integer(entry.seq).into(),
+                call.request_id.as_str().into(),
+                i64::from(entry.package_number).into(),
+                entry.quantity.parts().into(),
+                package.held.parts().into(),
+                entry.at_ms.into(),
+                number.into(),
+                call_detail(call).into(),
+            ];
+            self.steps.extend(row);
+            stored.version += 1;
+        }
     }
 }
 
@@ -186,51 +220,25 @@ fn package_detail(package: &Package) -> String {
     .to_string()
 }
 
-/// Whether the changes are nothing but plain admissions (`Hold`) or plain settles (`Charge`): each call with one entry on the same package, held until
-/// now or from now on, and nothing to be told of it.
-fn plain_calls(account: &Account, changes: &Changes) -> Option<EntryKind> {
-    let first = changes.entries.first()?;
-    let (calls, none, state) = match first.kind {
-        EntryKind::Hold => (&changes.new_calls, &changes.changed_calls, CallState::Held),
-        EntryKind::Charge => (&changes.changed_calls, &changes.new_calls, CallState::Settled),
-        _ => return None,
-    };
+/// Whether the changes are nothing but plain admissions and settles: of each call one entry on one package, held from now on or until now, and nothing to
+/// be told of it.
+fn are_plain_steps(account: &Account, changes: &Changes) -> bool {
     let is_plain = |entry: &Entry| {
+        let (calls, state) = match entry.kind {
+            EntryKind::Hold => (&changes.new_calls, CallState::Held),
+            EntryKind::Charge => (&changes.changed_calls, CallState::Settled),
+            _ => return false,
+        };
         let call = entry.request_id.as_ref().filter(|id| calls.contains(id)).and_then(|id| account.call(id));
-        let alike = entry.kind == first.kind && entry.package_number == first.package_number;
-        alike && call.is_some_and(|call: &Call| call.state == state && call.legs.len() == 1)
+        call.is_some_and(|call: &Call| call.state == state && call.legs.len() == 1)
     };
-    let nothing_else = none.is_empty()
-        && changes.rewritten_packages.is_empty()
+    let nothing_else = changes.rewritten_packages.is_empty()
         && changes.corrections.is_empty()
         && changes.events.is_empty()
         && changes.orders.is_empty()
         && !changes.watch
-        && changes.entries.len() == calls.len();
-    (nothing_else && changes.entries.iter().all(is_plain)).then_some(first.kind)
-}
-
-/// A row for each of the calls. The package's counters are those after all of them.
-fn add_plain_calls(rows: &mut Vec<Value>, stored: &mut Stored, entries: &[Entry]) {
-    for entry in entries {
-        let call = entry.request_id.as_ref().and_then(|id| stored.account.call(id));
-        let (Some(call), Some(package)) = (call, stored.account.package(entry.package_number)) else { continue };
-        let last = if entry.kind == EntryKind::Hold { call.lease_ends_ms } else { package.used.parts() };
-        let row: [Value; CALL_COLUMNS] = [
-            stored.account_id.into(),
-            stored.version.into(),
-            integer(entry.seq).into(),
-            call.request_id.as_str().into(),
-            i64::from(entry.package_number).into(),
-            entry.quantity.parts().into(),
-            package.held.parts().into(),
-            entry.at_ms.into(),
-            last.into(),
-            call_detail(call).into(),
-        ];
-        rows.extend(row);
-        stored.version += 1;
-    }
+        && changes.entries.len() == changes.new_calls.len() + changes.changed_calls.len();
+    nothing_else && changes.entries.iter().all(is_plain)
 }
 
 /// One INSERT of some rows. A row that is refused rolls all of it back, and the transaction with it, so that SQLite need not be able to undo the
@@ -252,16 +260,27 @@ fn statements<'a, D: Database>(view: &'static str, columns: usize, mut values: &
     statements
 }
 
+/// Fills steps up with rows of nothing, so that so many as one statement may have make one statement, and a commit of them no more.
+fn fill_up<D: Database>(steps: &mut Vec<Value>) {
+    let sizes = ROWS.into_iter().filter(|rows| rows * STEP_COLUMNS <= D::PARAMETERS_MAX);
+    let rows_max = sizes.max().unwrap_or(1);
+    let left = (steps.len() / STEP_COLUMNS) % rows_max;
+    if left > 0 {
+        let filled = steps.len() + (left.next_power_of_two() - left) * STEP_COLUMNS;
+        steps.resize(filled, Value::Null);
+    }
+}
+
 /// Writes a commit: all of it or nothing. Inside a transaction that the caller began it is part of it; elsewhere it is one of its own.
 ///
 /// # Errors
 /// [`StoreError::Stale`] and [`StoreError::ClaimTaken`] where another instance was faster.
-pub fn commit<D: Database>(database: &D, commit: &Commit, in_transaction: bool) -> Result<(), StoreError> {
+pub fn commit<D: Database>(database: &D, commit: &mut Commit, in_transaction: bool) -> Result<(), StoreError> {
     if commit.operations.len() > OPERATIONS_MAX * COLUMNS || commit.notices.len() > OPERATIONS_MAX * NOTICE_COLUMNS {
         return Err(StoreError::Unavailable("a commit is too large".to_owned()));
     }
-    let mut all = statements::<D>("admissions", CALL_COLUMNS, &commit.admissions);
-    all.extend(statements::<D>("settlements", CALL_COLUMNS, &commit.settlements));
+    fill_up::<D>(&mut commit.steps);
+    let mut all = statements::<D>("steps", STEP_COLUMNS, &commit.steps);
     all.extend(statements::<D>("operations", COLUMNS, &commit.operations));
     // After the operations, which check the versions.
     all.extend(statements::<D>("notices", NOTICE_COLUMNS, &commit.notices));

@@ -118,7 +118,9 @@ impl StoreError {
     /// From the message of the database itself.
     #[must_use]
     pub fn from_message(message: &str) -> Self {
-        if message.contains("NOT NULL constraint failed: accounts.version") {
+        if message.contains("NOT NULL constraint failed: accounts.version")
+            || message.contains("NOT NULL constraint failed: calls.state")
+        {
             Self::Stale
         } else if message.contains("UNIQUE constraint failed: calls.") {
             Self::ClaimTaken

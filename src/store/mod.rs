@@ -29,5 +29,5 @@ pub(crate) mod testing;
 pub use commit::{Commit, commit};
 pub use database::{Database, StoreError, Value};
 pub use folding::{Folded, fold};
-pub use load::{LoadRequest, Stored, create_account, load};
+pub use load::{LoadRequest, Refreshed, Stored, create_account, load, written_since};
 pub use schema::{is_prepared, prepare, prepare_managed};

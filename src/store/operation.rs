@@ -14,14 +14,14 @@ pub(super) struct Operation {
     pub(super) seq: Option<i64>,
     pub(super) request_id: Option<String>,
     pub(super) package_number: Option<i64>,
-    /// What moved; an account's overrun; what a package was granted; a counter's increment.
+    /// What moved; an account's overrun; what a package was granted.
     pub(super) quantity: Option<i64>,
     pub(super) at_ms: Option<i64>,
     /// An account's version; what is used of a package; the end of a call's lease; an entry's kind; a correction's quantity.
     pub(super) number_1: Option<i64>,
     /// What is held of a package.
     pub(super) number_2: Option<i64>,
-    /// A call's state; an entry's or a correction's correction id; a counter's name.
+    /// A call's state; an entry's or a correction's correction id.
     pub(super) word: Option<String>,
     /// JSON of the rest.
     pub(super) detail: Option<String>,
@@ -38,7 +38,6 @@ pub(super) enum Op {
     Entry = 5,
     RewrittenPackage = 6,
     Correction = 7,
-    Metric = 8,
 }
 
 impl Operation {

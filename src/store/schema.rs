@@ -5,13 +5,14 @@ use crate::config::Durability;
 
 /// Statements that bring the schema from the version of their place to the next. Never edited once released; appended to.
 const MIGRATIONS: [&[&str]; 1] = [&[
-    // One customer's packages of one product. `version` goes up with every commit that touches the account. `due_at_ms` is when the clock alone changes
-    // something of it.
+    // One customer's packages of one product. `version` goes up with every commit that touches the account, `shape` with every one of them that does
+    // more than hold and charge: between two of those nothing moves but counters and calls. `due_at_ms` is when the clock alone changes something of it.
     "CREATE TABLE accounts (
         account_id INTEGER PRIMARY KEY,
         customer_id TEXT NOT NULL,
         product_id TEXT NOT NULL,
         version INTEGER NOT NULL DEFAULT 0,
+        shape INTEGER NOT NULL DEFAULT 0,
         entry_count INTEGER NOT NULL DEFAULT 0,
         overrun INTEGER NOT NULL DEFAULT 0 CHECK (overrun >= 0),
         last_call_at_ms INTEGER,
@@ -46,6 +47,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     ) STRICT, WITHOUT ROWID",
     // What a call writes names its account without a foreign key: accounts are never deleted, and the check would make every commit keep a journal.
     // A row is the claim on a request id. `lease_ends_ms` is set while the call's hold is live; `detail` is the rest of the call.
+    // Rows are in the order of their claims, so that calls of many accounts that come or end together are on few pages.
     "CREATE TABLE calls (
         account_id INTEGER NOT NULL,
         request_id TEXT NOT NULL,
@@ -54,7 +56,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
         hold_seq INTEGER NOT NULL,
         detail TEXT NOT NULL,
         PRIMARY KEY (account_id, request_id)
-    ) STRICT, WITHOUT ROWID",
+    ) STRICT",
     "CREATE INDEX calls_live ON calls (lease_ends_ms) WHERE lease_ends_ms IS NOT NULL",
     // What moved, why, and for which call. Never changed; folded into `daily` when old.
     "CREATE TABLE entries (
@@ -160,12 +162,11 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     include_str!("apply_operations.sql"),
     "CREATE VIEW notices AS SELECT NULL AS op, NULL AS account_id, NULL AS number, NULL AS id, NULL AS word, NULL AS at_ms, NULL AS detail",
     include_str!("apply_notices.sql"),
-    "CREATE VIEW admissions AS SELECT NULL AS account_id, NULL AS version, NULL AS seq, NULL AS request_id, NULL AS package_number,
-        NULL AS quantity, NULL AS held, NULL AS at_ms, NULL AS lease_ends_ms, NULL AS detail",
+    "CREATE VIEW steps AS SELECT NULL AS kind, NULL AS account_id, NULL AS version, NULL AS seq, NULL AS request_id, NULL AS package_number,
+        NULL AS quantity, NULL AS held, NULL AS at_ms, NULL AS number, NULL AS detail",
     include_str!("apply_admission.sql"),
-    "CREATE VIEW settlements AS SELECT NULL AS account_id, NULL AS version, NULL AS seq, NULL AS request_id, NULL AS package_number,
-        NULL AS quantity, NULL AS held, NULL AS at_ms, NULL AS used, NULL AS detail",
     include_str!("apply_settlement.sql"),
+    include_str!("apply_counter.sql"),
 ]];
 
 /// How often a new connection tries to migrate.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::{admit, block_on, key, settle};
+use crate::book::contention::Approach;
 use crate::book::{Book, Reply};
 use crate::ids::{PackageId, ProductId, RepurchaseId, RequestId};
 use crate::ledger::{
@@ -179,10 +180,11 @@ fn what_an_instance_remembers_is_what_is_stored_after_every_step() {
 #[test]
 fn a_refusal_that_finds_an_order_due_writes_it_whichever_way_it_is_decided() {
     type Prepare = fn(&Book<Sqlite>);
-    let ways: [(&str, Prepare); 3] = [
+    let ways: [(&str, Prepare); 4] = [
         ("remembered", |_| {}),
         ("loaded", |book| book.accounts.borrow_mut().clear()),
-        ("under the lock", |book| book.contended.set(1)),
+        ("looked at first", |book| book.contention.was_too_late(Approach::Trusting)),
+        ("under the lock", |book| book.contention.was_too_late(Approach::Locking)),
     ];
     for (way, prepare) in ways {
         let (_folder, first, second) = two_books();

@@ -1,0 +1,153 @@
+//! Two instances that write the same accounts in turn: neither loads them anew for the other's calls, and neither is misled by what it remembers.
+
+use proptest::prelude::*;
+
+use super::{admit, grant, key, settle, submit, two_books};
+use crate::book::Book;
+use crate::ids::{CorrectionId, PackageId, RequestId};
+use crate::ledger::{Command, Outcome, Refusal};
+use crate::quantity::{Delta, Quantity};
+use crate::store::testing::Sqlite;
+use crate::store::{LoadRequest, load, reports};
+
+/// Each is too late once and looks first from then on.
+fn two_contending_books() -> (tempfile::TempDir, Book<Sqlite>, Book<Sqlite>) {
+    let (folder, first, second) = two_books();
+    grant(&first, "c", "p", "1000");
+    for number in 0..3 {
+        submit(&first, "c", admit(&format!("first-{number}")));
+        submit(&second, "c", admit(&format!("second-{number}")));
+    }
+    (folder, first, second)
+}
+
+fn executed(book: &Book<Sqlite>, work: impl FnOnce()) -> usize {
+    let before = book.database().executed();
+    work();
+    book.database().executed() - before
+}
+
+#[test]
+fn what_others_held_and_charged_is_taken_over_by_one_statement_before_the_commit() {
+    let (_folder, first, second) = two_contending_books();
+    submit(&second, "c", admit("a"));
+    submit(&second, "c", settle("a"));
+    let statements = executed(&first, || {
+        let reply = submit(&first, "c", admit("b"));
+        assert_eq!((reply.balance.used, reply.balance.held), (Quantity::ONE, "7".parse().unwrap()));
+    });
+    assert_eq!(statements, 2);
+}
+
+#[test]
+fn who_is_left_alone_looks_no_more() {
+    let (_folder, first, _second) = two_contending_books();
+    let statements: Vec<usize> =
+        (0..20).map(|number| executed(&first, || drop(submit(&first, "c", admit(&format!("alone-{number}")))))).collect();
+    assert_eq!((statements[0], statements[19]), (2, 1), "{statements:?}");
+}
+
+#[test]
+fn a_call_that_another_instance_has_settled_is_charged_once() {
+    let (_folder, first, second) = two_contending_books();
+    submit(&first, "c", admit("a"));
+    assert_eq!(submit(&second, "c", settle("a")).result, Ok(Outcome::Settled { charge: Quantity::ONE }));
+    let again = submit(&first, "c", settle("a"));
+    assert_eq!(again.result, Ok(Outcome::AlreadyEnded { charge: Quantity::ONE }));
+    assert_eq!(again.balance.used, Quantity::ONE);
+}
+
+#[test]
+fn more_than_counters_that_another_instance_changed_is_loaded() {
+    let (_folder, first, second) = two_contending_books();
+    grant(&second, "c", "q", "5");
+    assert_eq!(submit(&first, "c", admit("a")).balance.granted, "1005".parse().unwrap());
+}
+
+#[test]
+fn an_id_that_another_instance_claimed_is_refused() {
+    let (_folder, first, second) = two_contending_books();
+    submit(&second, "c", admit("same"));
+    assert_eq!(submit(&first, "c", admit("same")).result, Err(Refusal::InFlight));
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Admit(usize),
+    Settle(usize),
+    SettleLater(usize),
+    Lose(usize),
+    Grant(usize),
+    Adjust(usize),
+    Flush,
+}
+
+fn steps() -> impl Strategy<Value = Vec<(bool, bool, Step)>> {
+    let call = 0..12_usize;
+    let step = prop_oneof![
+        6 => call.clone().prop_map(Step::Admit),
+        4 => call.clone().prop_map(Step::Settle),
+        2 => call.clone().prop_map(Step::SettleLater),
+        1 => call.clone().prop_map(Step::Lose),
+        1 => (0..3_usize).prop_map(Step::Grant),
+        1 => call.prop_map(Step::Adjust),
+        1 => Just(Step::Flush),
+    ];
+    proptest::collection::vec((any::<bool>(), any::<bool>(), step), 1..120)
+}
+
+fn take(book: &Book<Sqlite>, customer: &str, step: Step) {
+    match step {
+        Step::Admit(call) => drop(submit(book, customer, admit(&format!("r{call}")))),
+        Step::Settle(call) => drop(submit(book, customer, settle(&format!("r{call}")))),
+        Step::SettleLater(call) => book.defer(&key(customer), settle(&format!("r{call}"))).unwrap(),
+        Step::Lose(call) => {
+            let request_id = RequestId::new(&format!("r{call}")).unwrap();
+            drop(submit(book, customer, Command::LoseHold { request_id, charge: true }));
+        }
+        Step::Grant(package) => drop(grant(book, customer, &format!("{customer}-{package}"), "4")),
+        Step::Adjust(number) => {
+            let adjust = Command::Adjust {
+                package_id: PackageId::new(&format!("{customer}-0")).unwrap(),
+                adjustment_id: CorrectionId::new(&format!("a{number}")).unwrap(),
+                quantity: Delta::from_parts(10_000).unwrap(),
+                reason: "test".into(),
+            };
+            drop(submit(book, customer, adjust));
+        }
+        Step::Flush => book.flush_deferred(10).unwrap(),
+    }
+}
+
+/// What an instance remembers under the version that is stored is what is stored.
+fn assert_nothing_is_misremembered(book: &Book<Sqlite>) {
+    for remembered in book.accounts.borrow().values() {
+        let stored = load(book.database(), &[LoadRequest::new(remembered.key.clone())]).unwrap().remove(0);
+        assert!(remembered.version <= stored.version && !remembered.account.has_changes());
+        if remembered.version == stored.version {
+            assert_eq!(remembered.account.packages(), stored.account.packages());
+            assert_eq!((remembered.shape, remembered.account.entry_count()), (stored.shape, stored.account.entry_count()));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_two_instances_do_in_turn_nothing_is_misremembered_and_the_audit_balances(steps in steps()) {
+        let (_folder, first, second) = two_books();
+        grant(&first, "c", "c-0", "6");
+        grant(&second, "d", "d-0", "6");
+        for (is_first, is_c, step) in steps {
+            take(if is_first { &first } else { &second }, if is_c { "c" } else { "d" }, step);
+            assert_nothing_is_misremembered(&first);
+            assert_nothing_is_misremembered(&second);
+        }
+        let (accounts, _) = reports::audited_accounts(first.database(), None, "", 10).unwrap();
+        for account in accounts {
+            let findings = reports::audit(first.database(), &account).unwrap();
+            prop_assert!(findings.differences.is_empty(), "{:?}", findings.differences);
+        }
+    }
+}
