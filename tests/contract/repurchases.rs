@@ -4,9 +4,10 @@ use crate::support::buyer::{quantity, units};
 use crate::support::gateway::Gateway;
 use crate::support::receiver::{Answer, package_of};
 use crate::support::watched::{Watched, event_id, purchase, repurchase};
-use crate::support::{Suite, fresh};
+use crate::support::{DEADLINE, Suite, eventually_within, fresh};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 crate::cases! {
@@ -52,8 +53,13 @@ pub(crate) async fn granted(customer: &Watched) -> i64 {
 
 /// Waits until what was granted is this, and checks that the books balance.
 pub(crate) async fn expect_granted(customer: &Watched, expected: &str) {
-    crate::support::eventually(&format!("{expected} is granted"), || async { granted(customer).await >= quantity(expected) })
-        .await;
+    expect_granted_within(DEADLINE, customer, expected).await;
+}
+
+/// As [`expect_granted`], where an order may have to be posted again before.
+pub(crate) async fn expect_granted_within(limit: Duration, customer: &Watched, expected: &str) {
+    let what = format!("{expected} is granted");
+    eventually_within(limit, &what, || async { granted(customer).await >= quantity(expected) }).await;
     assert_eq!(granted(customer).await, quantity(expected));
     customer.gateway.assert_balanced(&customer.id).await;
 }

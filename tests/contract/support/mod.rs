@@ -23,7 +23,7 @@ use tokio::sync::OnceCell;
 use watched::Watched;
 
 /// How long a condition may take to come true.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A name that no other case has.
 pub(crate) fn fresh(kind: &str) -> String {
