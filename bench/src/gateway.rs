@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 pub(crate) const CUSTOMERS: u64 = 100;
 /// What each customer is granted: more than a run can use.
 pub(crate) const GRANTED: u64 = 1_000_000_000;
+/// How instances are reused, of every gateway alike: as the README advises where many calls come.
+const REUSE: [&str; 4] = ["--max-instance-reuse-count", "10000", "--max-instance-concurrent-reuse-count", "128"];
 const TOKEN: &str = "bench-token";
 /// Signs nothing that anyone reads.
 const SIGNING_SECRET: &str = "whsec_YmVuY2htYXJrLXNpZ25pbmctc2VjcmV0";
@@ -63,7 +65,7 @@ fn start(edge: Edge, name: &str, run: &str, variables: &[String], work: &Path) -
     let (program, flag) = edge.program();
     let mut command = Command::new(program);
     let asked = if edge == Edge::Spin { free_address()?.to_string() } else { "127.0.0.1:0".into() };
-    command.args(["up", "--listen", &asked, flag, run, "--state-dir"]).arg(work.join(name));
+    command.args(["up", "--listen", &asked, flag, run, "--state-dir"]).arg(work.join(name)).args(REUSE);
     command.args(variables.iter().flat_map(|variable| ["--variable", variable.as_str()]));
     let (process, address) = Process::serving(name, command, work)?;
     Ok(Gateway { name: name.to_owned(), address, customers: 0, _process: process })
