@@ -1,6 +1,6 @@
 //! One batch: commands of several accounts decided and written as one commit.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use super::contention::Approach;
 use super::metrics::charged_metric;
@@ -111,18 +111,16 @@ impl<D: Database> Book<D> {
     /// Brings known accounts up to date, as far as that takes no load; those that do are no longer known.
     fn refresh(&self, accounts: &mut HashMap<AccountKey, Stored>, known: &mut HashSet<&AccountKey>) -> Result<(), StoreError> {
         known.retain(|key| accounts.get(key).is_some_and(|stored| stored.account.packages().len() <= REFRESHED_PACKAGES_MAX));
-        let rows: HashMap<i64, &AccountKey> =
-            known.iter().filter_map(|key| accounts.get(key).map(|stored| (stored.account_id, *key))).collect();
         let versions: Vec<(i64, i64)> =
-            rows.values().filter_map(|key| accounts.get(key)).map(|stored| (stored.account_id, stored.version)).collect();
+            known.iter().filter_map(|key| accounts.get(key)).map(|stored| (stored.account_id, stored.version)).collect();
         let written = store::written_since(&self.database, &versions)?;
         self.contention.looked(!written.is_empty());
-        for refreshed in written {
-            let Some(key) = rows.get(&refreshed.account_id) else { continue };
-            if !accounts.get_mut(key).is_some_and(|stored| stored.refresh(&refreshed)) {
-                known.remove(key);
-            }
-        }
+        known.retain(|key| {
+            let Some(stored) = accounts.get_mut(key) else { return false };
+            // In the order of their rows.
+            let place = written.binary_search_by_key(&stored.account_id, |refreshed| refreshed.account_id);
+            place.ok().and_then(|place| written.get(place)).is_none_or(|refreshed| stored.refresh(refreshed))
+        });
         Ok(())
     }
 
@@ -176,15 +174,18 @@ impl<D: Database> Book<D> {
         let mut meters = self.meters.borrow_mut();
         let mut commit = Commit::default();
         let mut written: Vec<&AccountKey> = Vec::new();
-        let mut charged_parts: BTreeMap<&ProductId, u64> = BTreeMap::new();
+        let mut charged: Vec<(&ProductId, u64)> = Vec::new();
         for one in waiting {
             if let Some(stored) = accounts.get_mut(&one.key).filter(|stored| stored.account.has_changes()) {
-                let sum = charged_parts.entry(&one.key.product_id).or_default();
-                *sum = sum.saturating_add(commit.add_account(stored).parts().unsigned_abs());
+                let (product_id, parts) = (&one.key.product_id, commit.add_account(stored).parts().unsigned_abs());
+                match charged.iter_mut().find(|(other, _)| *other == product_id) {
+                    Some((_, sum)) => *sum = sum.saturating_add(parts),
+                    None => charged.push((product_id, parts)),
+                }
                 written.push(&one.key);
             }
         }
-        for (product_id, parts) in charged_parts.into_iter().filter(|(_, parts)| *parts > 0) {
+        for (product_id, parts) in charged.into_iter().filter(|(_, parts)| *parts > 0) {
             commit.add_metric(charged_metric(product_id), parts);
         }
         let are_counts_due = waiting.is_empty() || meters.are_due();

@@ -154,7 +154,8 @@ CROSS JOIN accounts AS a ON a.account_id = k.value ->> 0 AND a.version <> k.valu
 CROSS JOIN packages AS p ON p.account_id = a.account_id
 ORDER BY a.account_id";
 
-/// Which of some accounts, each by its row and version, others have written since, and what of their counters: for a fraction of a load.
+/// Which of some accounts, each by its row and version, others have written since, and what became of their counters, in the order of the rows: for a fraction of
+/// a load.
 ///
 /// # Errors
 /// As [`load`].
