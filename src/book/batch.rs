@@ -59,7 +59,7 @@ impl<D: Database> Book<D> {
     /// First on the accounts as they are remembered, as far as others let that be trusted; where that was too late or is not enough, on accounts loaded
     /// under the write lock.
     fn attempt(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
-        let approach = self.contention.approach();
+        let approach = if waiting.is_empty() { Approach::Trusting } else { self.contention.approach() };
         let attempted = if approach == Approach::Locking {
             self.database.transaction(|| self.attempt_remembered(waiting, approach))
         } else {
@@ -113,6 +113,9 @@ impl<D: Database> Book<D> {
         known.retain(|key| accounts.get(key).is_some_and(|stored| stored.account.packages().len() <= REFRESHED_PACKAGES_MAX));
         let versions: Vec<(i64, i64)> =
             known.iter().filter_map(|key| accounts.get(key)).map(|stored| (stored.account_id, stored.version)).collect();
+        if versions.is_empty() {
+            return Ok(());
+        }
         let written = store::written_since(&self.database, &versions)?;
         self.contention.looked(!written.is_empty());
         known.retain(|key| {

@@ -2,7 +2,8 @@
 //!
 //! It owns the queue, the cache of accounts and the counters that ride along with commits. Whoever submits a command puts it into the queue and
 //! steps aside once; the first to come back decides and writes for all that queued meanwhile, in one commit (natural batching). An instance's accounts are a cache:
-//! a commit names the versions it was decided on, and where another instance was faster everything is loaded again under the database's write lock.
+//! a commit names the versions it was decided on, and where another instance was faster everything is loaded again under the database's write lock. While others write
+//! the same accounts, their counters are taken over before a batch is decided.
 //!
 //! What always holds: a reply to a command is given only after what it decided is durable; a refusal is given only on an account that is as the
 //! database has it. No await lies between a decision and its commit.

@@ -45,15 +45,19 @@ fn grant(book: &Book<Sqlite>, customer_id: &str, package_id: &str, quantity: &st
     block_on(book.submit(&key(customer_id), Command::Grant(Box::new(grant)), 1)).unwrap()
 }
 
-fn admit(request_id: &str) -> Command {
-    Command::Admit(Claim {
+fn claim(request_id: &str) -> Claim {
+    Claim {
         request_id: RequestId::new(request_id).unwrap(),
         fingerprint: Fingerprint::of("GET", "/", None),
         hold: Quantity::ONE,
         lease_ends_ms: 30_000,
         replay_limit: 1,
         idempotency_key: None,
-    })
+    }
+}
+
+fn admit(request_id: &str) -> Command {
+    Command::Admit(claim(request_id))
 }
 
 fn probe(request_id: &str) -> Command {

@@ -42,6 +42,8 @@ pub struct Changes {
     pub new_calls: BTreeSet<RequestId>,
     /// Calls that changed otherwise.
     pub changed_calls: BTreeSet<RequestId>,
+    /// Of those, the ones that were held before.
+    pub held_calls: BTreeSet<RequestId>,
     /// Corrections that were made.
     pub corrections: Vec<Correction>,
     /// Numbers of the orders that are new or changed.
@@ -334,10 +336,15 @@ impl Account {
     /// Writes a call back, as new where it claims its id for the first time.
     pub(super) fn store_call(&mut self, call: Call) {
         let request_id = call.request_id.clone();
-        let is_known = self.calls.insert(request_id.clone(), call).is_some();
-        if !is_known {
+        let Some(before) = self.calls.insert(request_id.clone(), call) else {
             self.changes.new_calls.insert(request_id);
-        } else if !self.changes.new_calls.contains(&request_id) {
+            return;
+        };
+        let is_first_change = !self.changes.new_calls.contains(&request_id) && !self.changes.changed_calls.contains(&request_id);
+        if is_first_change && before.state == CallState::Held {
+            self.changes.held_calls.insert(request_id.clone());
+        }
+        if is_first_change {
             self.changes.changed_calls.insert(request_id);
         }
     }

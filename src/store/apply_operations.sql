@@ -14,8 +14,8 @@ CREATE TRIGGER apply_operation INSTEAD OF INSERT ON operations BEGIN
     -- 3: a call that claims its request id.
     INSERT INTO calls SELECT NEW.account_id, NEW.request_id, NEW.word, NEW.number_1, NEW.seq, NEW.detail WHERE NEW.op = 3;
 
-    -- 4: a call that changed.
-    UPDATE calls SET state = NEW.word, lease_ends_ms = NEW.number_1, hold_seq = NEW.seq, detail = NEW.detail
+    -- 4: a call that changed. One that was held and no longer is was ended by another instance: its state becomes null, which its column refuses.
+    UPDATE calls SET state = iif(NEW.number_2 IS NULL OR state = 'held', NEW.word, NULL), lease_ends_ms = NEW.number_1, hold_seq = NEW.seq, detail = NEW.detail
     WHERE NEW.op = 4 AND account_id = NEW.account_id AND request_id = NEW.request_id;
 
     -- 5: an entry.

@@ -77,13 +77,14 @@ impl Commit {
             number_1: Some(stored.version),
             ..Operation::default()
         });
-        self.add_packages(account_id, account, &changes);
         for request_id in &changes.new_calls {
-            self.add_call(Op::NewCall, account_id, account, request_id);
+            self.add_call(Op::NewCall, account_id, account, request_id, false);
         }
         for request_id in &changes.changed_calls {
-            self.add_call(Op::ChangedCall, account_id, account, request_id);
+            self.add_call(Op::ChangedCall, account_id, account, request_id, changes.held_calls.contains(request_id));
         }
+        // After the calls: what is decided on a call that another instance has ended is refused for that, whatever it makes of the counters.
+        self.add_packages(account_id, account, &changes);
         for correction in &changes.corrections {
             self.add_correction(account_id, correction);
         }
@@ -118,7 +119,7 @@ impl Commit {
         }
     }
 
-    fn add_call(&mut self, op: Op, account_id: i64, account: &Account, request_id: &RequestId) {
+    fn add_call(&mut self, op: Op, account_id: i64, account: &Account, request_id: &RequestId, was_held: bool) {
         let Some(call) = account.call(request_id) else { return };
         self.add(Operation {
             op,
@@ -126,6 +127,7 @@ impl Commit {
             seq: integer(call.hold_seq),
             request_id: Some(request_id.to_string()),
             number_1: (call.state == CallState::Held).then_some(call.lease_ends_ms),
+            number_2: was_held.then_some(1),
             word: Some(state_word(call.state).to_owned()),
             detail: Some(call_detail(call)),
             ..Operation::default()
@@ -177,6 +179,7 @@ impl Commit {
     fn add_steps(&mut self, stored: &mut Stored, entries: &[Entry]) {
         for entry in entries {
             let call = entry.request_id.as_ref().and_then(|id| stored.account.call(id));
+            // Both are there: the entry is of a call that has just changed, on a package that it has a leg on.
             let (Some(call), Some(package)) = (call, stored.account.package(entry.package_number)) else { continue };
             let (kind, number) = match entry.kind {
                 EntryKind::Hold => (ADMISSION, call.lease_ends_ms),

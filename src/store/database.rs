@@ -102,7 +102,7 @@ pub trait Database {
 /// Why the store could not do something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
-    /// An account changed since it was loaded: another instance was faster. Load, decide again, commit.
+    /// An account changed since it was loaded, or a call had ended that was decided on as held: another instance was faster. Load, decide again, commit.
     Stale,
     /// A call's request id was claimed meanwhile. Load, decide again, commit.
     ClaimTaken,

@@ -51,7 +51,7 @@ const MOVES: [&str; 5] = [
         SELECT request_id FROM entries AS e WHERE e.account_id = ?1 AND e.seq > ?2 AND e.seq <= ?3
             AND NOT EXISTS (SELECT 1 FROM calls AS c WHERE c.account_id = ?1 AND c.request_id = e.request_id))",
     "DELETE FROM entries WHERE account_id = ?1 AND seq > ?2 AND seq <= ?3 AND request_id IS NOT NULL",
-    "UPDATE accounts SET folded_seq = max(?2, ?3), version = version + 1 WHERE account_id = ?1",
+    "UPDATE accounts SET folded_seq = max(?2, ?3), version = version + 1, shape = shape + 1 WHERE account_id = ?1",
 ];
 
 /// Folds a piece of the account that waited longest, or where none is due forgets old events, of so many entries or events at most.

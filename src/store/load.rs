@@ -17,7 +17,7 @@ pub struct Stored {
     pub account_id: i64,
     /// The commit that wrote it last: what a commit of it must name.
     pub version: i64,
-    /// The commit that wrote more of it than holds and charges last.
+    /// How many commits wrote more of it than holds and charges.
     pub shape: i64,
     /// What it holds.
     pub account: Account,

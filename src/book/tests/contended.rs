@@ -1,14 +1,18 @@
 //! Two instances that write the same accounts in turn: neither loads them anew for the other's calls, and neither is misled by what it remembers.
 
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use proptest::prelude::*;
 
-use super::{admit, grant, key, settle, submit, two_books};
+use super::{admit, claim, grant, key, probe, settle, submit, two_books};
 use crate::book::Book;
 use crate::ids::{CorrectionId, PackageId, RequestId};
-use crate::ledger::{Command, Outcome, Refusal};
+use crate::ledger::{Admission, Claim, Command, Fingerprint, Outcome, Refusal, Settlement};
 use crate::quantity::{Delta, Quantity};
 use crate::store::testing::Sqlite;
-use crate::store::{LoadRequest, load, reports};
+use crate::store::{LoadRequest, fold, load, reports};
 
 /// Each is too late once and looks first from then on.
 fn two_contending_books() -> (tempfile::TempDir, Book<Sqlite>, Book<Sqlite>) {
@@ -58,6 +62,51 @@ fn a_call_that_another_instance_has_settled_is_charged_once() {
 }
 
 #[test]
+fn a_call_that_another_instance_has_ended_is_neither_settled_below_its_hold_nor_renewed() {
+    for command in [settle_at("a", "0.5"), renew("a")] {
+        let (_folder, first, second) = two_contending_books();
+        submit(&first, "c", admit("a"));
+        submit(&second, "c", settle("a"));
+        let reply = submit(&first, "c", command.clone());
+        assert_eq!(reply.result, Ok(Outcome::AlreadyEnded { charge: Quantity::ONE }), "{command:?}");
+        assert_eq!((reply.balance.used, reply.balance.held), (Quantity::ONE, "6".parse().unwrap()), "{command:?}");
+    }
+}
+
+#[test]
+fn a_call_that_is_folded_is_as_new_to_an_instance_that_remembers_it() {
+    let (_folder, first, second) = two_contending_books();
+    for number in 0..3 {
+        submit(&first, "c", settle(&format!("first-{number}")));
+        submit(&second, "c", settle(&format!("second-{number}")));
+    }
+    // A refusal writes nothing, so the call that was put in for it stays.
+    let other = Command::Admit(Claim { fingerprint: Fingerprint::of("POST", "/", None), ..claim("first-0") });
+    assert_eq!(submit(&first, "c", other).result, Err(Refusal::Reused));
+    assert!(fold(second.database(), 1_000_000, 1, 100).unwrap().folded > 0);
+    assert!(matches!(submit(&first, "c", admit("first-0")).admission(), Some(Admission::Held { .. })));
+}
+
+#[test]
+fn holds_and_charges_of_one_account_are_one_statement() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "10");
+    submit(&first, "c", admit("a"));
+    let key = key("c");
+    let statements = executed(&first, || {
+        let mut settling = pin!(first.submit(&key, settle("a"), 10));
+        let mut admitting = pin!(first.submit(&key, admit("b"), 10));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(settling.as_mut().poll(&mut context).is_pending() && admitting.as_mut().poll(&mut context).is_pending());
+        assert!(settling.as_mut().poll(&mut context).is_ready() && admitting.as_mut().poll(&mut context).is_ready());
+    });
+    assert_eq!(statements, 1);
+    assert_balanced(&first);
+    let balance = submit(&second, "c", probe("unknown")).balance;
+    assert_eq!((balance.used, balance.held), (Quantity::ONE, Quantity::ONE));
+}
+
+#[test]
 fn more_than_counters_that_another_instance_changed_is_loaded() {
     let (_folder, first, second) = two_contending_books();
     grant(&second, "c", "q", "5");
@@ -71,10 +120,29 @@ fn an_id_that_another_instance_claimed_is_refused() {
     assert_eq!(submit(&first, "c", admit("same")).result, Err(Refusal::InFlight));
 }
 
+fn settle_at(request_id: &str, charge: &str) -> Command {
+    let charge = charge.parse().unwrap();
+    let request_id = RequestId::new(request_id).unwrap();
+    Command::Settle(Settlement { request_id, attempt: 1, charge, status: Some(200), usage_missing: false })
+}
+
+fn renew(request_id: &str) -> Command {
+    Command::Renew { request_id: RequestId::new(request_id).unwrap(), attempt: 1, lease_ends_ms: 60_000 }
+}
+
+fn assert_balanced(book: &Book<Sqlite>) {
+    let (accounts, _) = reports::audited_accounts(book.database(), None, "", 10).unwrap();
+    for account in accounts {
+        assert_eq!(reports::audit(book.database(), &account).unwrap().differences, []);
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Admit(usize),
     Settle(usize),
+    SettleBelow(usize),
+    Renew(usize),
     SettleLater(usize),
     Lose(usize),
     Grant(usize),
@@ -87,6 +155,8 @@ fn steps() -> impl Strategy<Value = Vec<(bool, bool, Step)>> {
     let step = prop_oneof![
         6 => call.clone().prop_map(Step::Admit),
         4 => call.clone().prop_map(Step::Settle),
+        2 => call.clone().prop_map(Step::SettleBelow),
+        1 => call.clone().prop_map(Step::Renew),
         2 => call.clone().prop_map(Step::SettleLater),
         1 => call.clone().prop_map(Step::Lose),
         1 => (0..3_usize).prop_map(Step::Grant),
@@ -100,6 +170,8 @@ fn take(book: &Book<Sqlite>, customer: &str, step: Step) {
     match step {
         Step::Admit(call) => drop(submit(book, customer, admit(&format!("r{call}")))),
         Step::Settle(call) => drop(submit(book, customer, settle(&format!("r{call}")))),
+        Step::SettleBelow(call) => drop(submit(book, customer, settle_at(&format!("r{call}"), "0.5"))),
+        Step::Renew(call) => drop(submit(book, customer, renew(&format!("r{call}")))),
         Step::SettleLater(call) => book.defer(&key(customer), settle(&format!("r{call}"))).unwrap(),
         Step::Lose(call) => {
             let request_id = RequestId::new(&format!("r{call}")).unwrap();
@@ -144,10 +216,6 @@ proptest! {
             assert_nothing_is_misremembered(&first);
             assert_nothing_is_misremembered(&second);
         }
-        let (accounts, _) = reports::audited_accounts(first.database(), None, "", 10).unwrap();
-        for account in accounts {
-            let findings = reports::audit(first.database(), &account).unwrap();
-            prop_assert!(findings.differences.is_empty(), "{:?}", findings.differences);
-        }
+        assert_balanced(&first);
     }
 }
