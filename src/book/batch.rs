@@ -108,7 +108,7 @@ impl<D: Database> Book<D> {
         Ok(Some(replies))
     }
 
-    /// Brings known accounts up to date, as far as that takes no load; those that do are no longer known.
+    /// Brings known accounts up to date as far as that takes no load. The others are no longer known.
     fn refresh(&self, accounts: &mut HashMap<AccountKey, Stored>, known: &mut HashSet<&AccountKey>) -> Result<(), StoreError> {
         known.retain(|key| accounts.get(key).is_some_and(|stored| stored.account.packages().len() <= REFRESHED_PACKAGES_MAX));
         let versions: Vec<(i64, i64)> =
