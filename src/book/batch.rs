@@ -9,9 +9,6 @@ use crate::ids::{AccountKey, ProductId, RequestId};
 use crate::ledger::{Account, Admission, Balance, CallState, Claim, Command, CorrectionKey, CorrectionTarget, Outcome, Refusal};
 use crate::store::{self, Commit, Database, LoadRequest, StoreError, Stored};
 
-/// An account of more packages is loaded instead of refreshed.
-const REFRESHED_PACKAGES_MAX: usize = 16;
-
 impl<D: Database> Book<D> {
     /// Decides all, writes all, and answers all. Where one command is at fault for a failure of all, each is tried alone.
     ///
@@ -110,7 +107,6 @@ impl<D: Database> Book<D> {
 
     /// Brings known accounts up to date as far as that takes no load. The others are no longer known.
     fn refresh(&self, accounts: &mut HashMap<AccountKey, Stored>, known: &mut HashSet<&AccountKey>) -> Result<(), StoreError> {
-        known.retain(|key| accounts.get(key).is_some_and(|stored| stored.account.packages().len() <= REFRESHED_PACKAGES_MAX));
         let versions: Vec<(i64, i64)> =
             known.iter().filter_map(|key| accounts.get(key)).map(|stored| (stored.account_id, stored.version)).collect();
         if versions.is_empty() {

@@ -78,6 +78,16 @@ fn submit(book: &Book<Sqlite>, customer_id: &str, command: Command) -> Reply {
     block_on(book.submit(&key(customer_id), command, 10)).unwrap()
 }
 
+/// Submits commands that all wait before any is decided.
+fn submit_together(book: &Book<Sqlite>, commands: Vec<(AccountKey, Command)>) -> Vec<Reply> {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut calls: Vec<_> = commands.iter().map(|(key, command)| Box::pin(book.submit(key, command.clone(), 10))).collect();
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut context).is_pending());
+    }
+    calls.into_iter().map(|call| block_on(call).unwrap()).collect()
+}
+
 fn two_books() -> (tempfile::TempDir, Book<Sqlite>, Book<Sqlite>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.db");
@@ -143,16 +153,8 @@ fn commands_that_wait_together_are_written_by_one_statement() {
     let (_folder, first, _second) = two_books();
     grant(&first, "c", "p", "10");
     submit(&first, "c", admit("warm"));
-    let key = key("c");
     let before = first.database().executed();
-    let mut calls: Vec<_> = (0..3).map(|number| Box::pin(first.submit(&key, admit(&format!("r{number}")), 10))).collect();
-    let mut context = Context::from_waker(Waker::noop());
-    for call in &mut calls {
-        assert!(call.as_mut().poll(&mut context).is_pending());
-    }
-    for call in &mut calls {
-        assert!(call.as_mut().poll(&mut context).is_ready());
-    }
+    submit_together(&first, (0..3).map(|number| (key("c"), admit(&format!("r{number}")))).collect());
     assert_eq!(first.database().executed() - before, 1);
 }
 
@@ -220,16 +222,9 @@ fn a_full_cache_forgets_nothing_that_the_batch_in_hand_decided() {
     for customer in ["a", "b", "c"] {
         submit(&first, customer, probe("warm"));
     }
-    let keys = ["a", "d", "b", "e", "c"].map(key);
-    let commands = ["1", "2", "3", "4", "5"].map(admit);
-    let mut calls: Vec<_> = keys.iter().zip(commands).map(|(key, command)| Box::pin(first.submit(key, command, 10))).collect();
-    let mut context = Context::from_waker(Waker::noop());
-    for call in &mut calls {
-        assert!(call.as_mut().poll(&mut context).is_pending());
-    }
-    for call in calls {
-        assert!(block_on(call).unwrap().admission().is_some());
-    }
+    let commands = ["a", "d", "b", "e", "c"].map(|customer| (key(customer), admit(customer)));
+    let replies = submit_together(&first, commands.into());
+    assert!(replies.iter().all(|reply| reply.admission().is_some()));
     let claimed = second.database().execute("SELECT count(*) FROM calls WHERE state = 'held'", &[]).unwrap();
     assert_eq!(claimed, [[crate::store::Value::Integer(5)]]);
 }

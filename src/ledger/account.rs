@@ -340,13 +340,13 @@ impl Account {
             self.changes.new_calls.insert(request_id);
             return;
         };
-        let is_first_change = !self.changes.new_calls.contains(&request_id) && !self.changes.changed_calls.contains(&request_id);
-        if is_first_change && before.state == CallState::Held {
+        if self.changes.new_calls.contains(&request_id) || self.changes.changed_calls.contains(&request_id) {
+            return;
+        }
+        if before.state == CallState::Held {
             self.changes.held_calls.insert(request_id.clone());
         }
-        if is_first_change {
-            self.changes.changed_calls.insert(request_id);
-        }
+        self.changes.changed_calls.insert(request_id);
     }
 
     pub(super) fn store_package(&mut self, package: Package) {

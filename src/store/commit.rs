@@ -1,4 +1,4 @@
-//! Commits: what accounts decided, as operations written by one statement.
+//! Commits: what accounts decided, as rows of three views. A commit of nothing but plain steps is one statement.
 
 use super::database::{Database, StoreError, Value};
 use super::load::Stored;
@@ -9,7 +9,7 @@ use crate::ids::RequestId;
 use crate::ledger::{Account, Call, CallState, Changes, Correction, CorrectionTarget, Entry, EntryKind, Package};
 use crate::quantity::{Delta, Quantity};
 
-/// How many rows a statement may have: few numbers, so that a connection prepares few statements.
+/// How many rows a statement may have: few numbers, so that a connection prepares few statements. Powers of two, to which steps are filled up.
 const ROWS: [usize; 6] = [32, 16, 8, 4, 2, 1];
 
 /// How many columns a step has.

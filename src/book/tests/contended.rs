@@ -1,12 +1,8 @@
 //! Two instances that write the same accounts in turn: neither loads them anew for the other's calls, and neither is misled by what it remembers.
 
-use std::future::Future as _;
-use std::pin::pin;
-use std::task::{Context, Waker};
-
 use proptest::prelude::*;
 
-use super::{admit, claim, grant, key, probe, settle, submit, two_books};
+use super::{admit, claim, grant, key, probe, settle, submit, submit_together, two_books};
 use crate::book::Book;
 use crate::ids::{CorrectionId, PackageId, RequestId};
 use crate::ledger::{Admission, Claim, Command, Fingerprint, Outcome, Refusal, Settlement};
@@ -40,6 +36,17 @@ fn what_others_held_and_charged_is_taken_over_by_one_statement_before_the_commit
         let reply = submit(&first, "c", admit("b"));
         assert_eq!((reply.balance.used, reply.balance.held), (Quantity::ONE, "7".parse().unwrap()));
     });
+    assert_eq!(statements, 2);
+}
+
+#[test]
+fn an_account_of_many_packages_is_taken_over_alike() {
+    let (_folder, first, second) = two_contending_books();
+    for number in 0..40 {
+        grant(&first, "c", &format!("q{number}"), "1");
+    }
+    submit(&second, "c", admit("a"));
+    let statements = executed(&first, || assert_eq!(submit(&first, "c", admit("b")).balance.held, "8".parse().unwrap()));
     assert_eq!(statements, 2);
 }
 
@@ -92,13 +99,8 @@ fn holds_and_charges_of_one_account_are_one_statement() {
     let (_folder, first, second) = two_books();
     grant(&first, "c", "p", "10");
     submit(&first, "c", admit("a"));
-    let key = key("c");
     let statements = executed(&first, || {
-        let mut settling = pin!(first.submit(&key, settle("a"), 10));
-        let mut admitting = pin!(first.submit(&key, admit("b"), 10));
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(settling.as_mut().poll(&mut context).is_pending() && admitting.as_mut().poll(&mut context).is_pending());
-        assert!(settling.as_mut().poll(&mut context).is_ready() && admitting.as_mut().poll(&mut context).is_ready());
+        submit_together(&first, vec![(key("c"), settle("a")), (key("c"), admit("b"))]);
     });
     assert_eq!(statements, 1);
     assert_balanced(&first);
