@@ -1,8 +1,7 @@
 //! One batch: commands of several accounts decided and written as one commit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::contention::Approach;
 use super::metrics::charged_metric;
 use super::{Book, CACHED_ACCOUNTS_MAX, LedgerError, Reply, Waiting};
 use crate::ids::{AccountKey, ProductId, RequestId};
@@ -24,8 +23,9 @@ impl<D: Database> Book<D> {
             }
             Err(error) => error,
         };
-        // What was decided and not written must not be remembered.
+        // What was decided and not written must not be remembered, nor what was written and not committed.
         self.accounts.borrow_mut().clear();
+        self.follower.lose();
         match error {
             StoreError::PackageIdTaken | StoreError::Corrupt(_) if waiting.len() > 1 => {
                 let mut result = Ok(());
@@ -53,94 +53,113 @@ impl<D: Database> Book<D> {
         }
     }
 
-    /// First on the accounts as they are remembered, as far as others let that be trusted; where that was too late or is not enough, on accounts loaded
-    /// under the write lock.
+    /// First on the accounts as they are remembered; where that was too late or is not enough, on accounts loaded under the write lock.
     fn attempt(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
-        let approach = if waiting.is_empty() { Approach::Trusting } else { self.contention.approach() };
-        let attempted = if approach == Approach::Locking {
-            self.database.transaction(|| self.attempt_remembered(waiting, approach))
+        self.apply_where_due()?;
+        let is_locked = self.contention.is_wary() || self.follower.followed().is_none() || !unknown_accounts(&self.accounts.borrow(), waiting).is_empty();
+        let attempted = if is_locked {
+            self.database.transaction(|| self.attempt_remembered(waiting, true))
         } else {
-            self.attempt_remembered(waiting, approach)
+            self.attempt_remembered(waiting, false)
         };
         match attempted {
-            Ok(Some(replies)) => {
-                self.contention.was_in_time(approach);
-                return Ok(replies);
-            }
+            Ok(Some(replies)) => return Ok(replies),
             Ok(None) | Err(StoreError::ClaimTaken | StoreError::PackageIdTaken) => {}
-            Err(StoreError::Stale) => self.contention.was_too_late(approach),
+            Err(StoreError::Stale) => self.contention.was_too_late(),
             Err(error) => return Err(error),
         }
         self.database.transaction(|| self.attempt_loaded(waiting))
     }
 
-    /// None where only an account loaded with every call that the batch names can tell.
-    fn attempt_remembered(&self, waiting: &[Waiting], approach: Approach) -> Result<Option<Vec<Reply>>, StoreError> {
-        let mut accounts = self.accounts.borrow_mut();
-        let mut known = known_accounts(&accounts, waiting);
-        if approach != Approach::Trusting {
-            self.refresh(&mut accounts, &mut known)?;
+    fn apply_where_due(&self) -> Result<(), StoreError> {
+        if self.follower.is_application_due() {
+            // Another instance may have done it.
+            self.applied_to(&mut self.accounts.borrow_mut(), store::log::ends(&self.database)?.1);
         }
-        self.load_into(&mut accounts, waiting, |key| !known.contains(key))?;
-        let mut replies = decide(&mut accounts, waiting);
+        if self.follower.is_application_due() {
+            self.apply(&mut self.accounts.borrow_mut())?;
+        }
+        Ok(())
+    }
+
+    /// Has the tables follow the log.
+    fn apply(&self, accounts: &mut HashMap<AccountKey, Stored>) -> Result<(), StoreError> {
+        store::log::apply(&self.database)?;
+        self.applied_to(accounts, self.follower.followed().unwrap_or_default());
+        Ok(())
+    }
+
+    fn applied_to(&self, accounts: &mut HashMap<AccountKey, Stored>, position: i64) {
+        if self.follower.applied_to(position) {
+            accounts.values_mut().for_each(|stored| stored.applied_to(position));
+        }
+    }
+
+    /// None where only an account loaded with every call that the batch names can tell.
+    fn attempt_remembered(&self, waiting: &[Waiting], is_locked: bool) -> Result<Option<Vec<Reply>>, StoreError> {
+        let mut accounts = self.accounts.borrow_mut();
+        if is_locked {
+            self.follow(&mut accounts)?;
+        }
+        let unknown = unknown_accounts(&accounts, waiting);
+        self.load_into(&mut accounts, waiting, |key| unknown.contains(&key))?;
+        let replies = decide(&mut accounts, waiting);
         // A refusal may come from an account that is no longer as it was, or that does not remember a call that has ended.
-        let doubtful: HashSet<&AccountKey> = waiting
-            .iter()
-            .zip(&replies)
-            .filter(|(one, reply)| known.contains(&one.key) && reply.result.is_err())
-            .map(|(one, _)| &one.key)
-            .collect();
-        if doubtful.iter().any(|key| accounts.get(*key).is_some_and(|stored| stored.account.has_changes())) {
+        if waiting.iter().zip(&replies).any(|(one, reply)| reply.result.is_err() && !unknown.contains(&&one.key)) {
             return Ok(None);
         }
-        if !doubtful.is_empty() {
-            self.load_into(&mut accounts, waiting, |key| doubtful.contains(key))?;
-            for (index, reply) in decide_where(&mut accounts, waiting, |key| doubtful.contains(key)) {
-                if let Some(slot) = replies.get_mut(index) {
-                    *slot = reply;
-                }
-            }
-        }
-        self.write(&mut accounts, waiting, approach == Approach::Locking)?;
+        self.write(&mut accounts, waiting, is_locked)?;
         Ok(Some(replies))
     }
 
-    /// Brings known accounts up to date as far as that takes no load. The others are no longer known.
-    fn refresh(&self, accounts: &mut HashMap<AccountKey, Stored>, known: &mut HashSet<&AccountKey>) -> Result<(), StoreError> {
-        let versions: Vec<(i64, i64)> =
-            known.iter().filter_map(|key| accounts.get(key)).map(|stored| (stored.account_id, stored.version)).collect();
-        if versions.is_empty() {
+    /// Under the write lock: brings all accounts that are remembered up to date, or forgets those that others changed by more than steps.
+    pub(super) fn follow(&self, accounts: &mut HashMap<AccountKey, Stored>) -> Result<(), StoreError> {
+        let Some(position) = self.follower.followed() else {
+            accounts.clear();
+            self.follower.begin(store::log::ends(&self.database)?);
             return Ok(());
+        };
+        let others = store::log::follow(&self.database, position, None)?;
+        self.contention.looked(!others.steps.is_empty());
+        let (Some(first), Some(last)) = (others.steps.first(), others.steps.last()) else { return Ok(()) };
+        if first.position != position + 1 {
+            // What was between is applied and gone.
+            accounts.clear();
         }
-        let written = store::written_since(&self.database, &versions)?;
-        self.contention.looked(!written.is_empty());
-        known.retain(|key| {
-            let Some(stored) = accounts.get_mut(key) else { return false };
-            // In the order of their rows.
-            let place = written.binary_search_by_key(&stored.account_id, |refreshed| refreshed.account_id);
-            place.ok().and_then(|place| written.get(place)).is_none_or(|refreshed| stored.refresh(refreshed))
+        let written: Vec<i64> = others.steps.iter().filter_map(|step| step.account_id).collect();
+        accounts.retain(|_, stored| {
+            !written.contains(&stored.account_id) || others.steps.iter().all(|step| stored.follow(step))
         });
+        self.follower.followed_to(last.position);
+        self.applied_to(accounts, others.applied);
         Ok(())
     }
 
     /// In a transaction.
     fn attempt_loaded(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
         let mut accounts = self.accounts.borrow_mut();
+        self.follow(&mut accounts)?;
         self.load_into(&mut accounts, waiting, |_| true)?;
         let replies = decide(&mut accounts, waiting);
         self.write(&mut accounts, waiting, true)?;
         Ok(replies)
     }
 
+    /// Under the write lock, except where there is nothing to load.
     fn load_into(
         &self,
         accounts: &mut HashMap<AccountKey, Stored>,
         waiting: &[Waiting],
         wanted: impl Fn(&AccountKey) -> bool,
     ) -> Result<(), StoreError> {
-        let mut requests: HashMap<&AccountKey, LoadRequest> = HashMap::new();
+        let mut requests: Vec<LoadRequest> = Vec::new();
         for one in waiting.iter().filter(|one| wanted(&one.key)) {
-            let request = requests.entry(&one.key).or_insert_with(|| LoadRequest::new(one.key.clone()));
+            let place = requests.iter().position(|request| request.key == one.key);
+            let place = place.unwrap_or_else(|| {
+                requests.push(LoadRequest::new(one.key.clone()));
+                requests.len() - 1
+            });
+            let Some(request) = requests.get_mut(place) else { continue };
             request.request_ids.extend(one.command.request_id().cloned());
             request.corrections.extend(one.command.correction());
             request.orders.extend(one.command.order());
@@ -152,15 +171,32 @@ impl<D: Database> Book<D> {
             // What the batch in hand needs or has decided stays.
             accounts.retain(|key, _| waiting.iter().any(|one| one.key == *key));
         }
-        for key in requests.keys() {
-            accounts.remove(*key);
+        for request in &requests {
+            accounts.remove(&request.key);
         }
-        let requests: Vec<LoadRequest> = requests.into_values().collect();
-        for mut stored in store::load(&self.database, &requests)? {
+        let mut loaded = store::load(&self.database, &requests)?;
+        if !self.catch_up(&mut loaded, waiting)? {
+            self.apply(accounts)?;
+            loaded = store::load(&self.database, &requests)?;
+        }
+        for mut stored in loaded {
             stored.account.put_terms(self.terms.get(&stored.key.product_id).cloned().unwrap_or_default());
             accounts.insert(stored.key.clone(), stored);
         }
         Ok(())
+    }
+
+    /// Has accounts follow the steps that were not applied when they were loaded; false where a command names a call of such a step, which only the tables can
+    /// tell whole.
+    fn catch_up(&self, loaded: &mut [Stored], waiting: &[Waiting]) -> Result<bool, StoreError> {
+        let Some(applied) = self.follower.unapplied_behind() else { return Ok(true) };
+        let account_ids: Vec<i64> = loaded.iter().map(|stored| stored.account_id).collect();
+        let unapplied = store::log::follow(&self.database, applied, Some(&account_ids))?;
+        let is_named = |request_id: &RequestId| waiting.iter().any(|one| one.command.request_id() == Some(request_id));
+        if unapplied.steps.iter().filter_map(|step| step.request_id.as_ref()).any(is_named) {
+            return Ok(false);
+        }
+        Ok(loaded.iter_mut().all(|stored| unapplied.steps.iter().all(|step| stored.follow(step))))
     }
 
     /// Writes what the accounts decided, and the counters where they are due or nothing else was asked for.
@@ -171,12 +207,12 @@ impl<D: Database> Book<D> {
         in_transaction: bool,
     ) -> Result<(), StoreError> {
         let mut meters = self.meters.borrow_mut();
-        let mut commit = Commit::default();
+        let mut commit = Commit::behind(self.follower.followed().unwrap_or_default());
         let mut written: Vec<&AccountKey> = Vec::new();
         let mut charged: Vec<(&ProductId, u64)> = Vec::new();
         for one in waiting {
             if let Some(stored) = accounts.get_mut(&one.key).filter(|stored| stored.account.has_changes()) {
-                let (product_id, parts) = (&one.key.product_id, commit.add_account(stored).parts().unsigned_abs());
+                let (product_id, parts) = (&one.key.product_id, commit.add_account(stored)?.parts().unsigned_abs());
                 match charged.iter_mut().find(|(other, _)| *other == product_id) {
                     Some((_, sum)) => *sum = sum.saturating_add(parts),
                     None => charged.push((product_id, parts)),
@@ -197,6 +233,10 @@ impl<D: Database> Book<D> {
             }
         }
         store::commit(&self.database, &mut commit, in_transaction)?;
+        self.follower.followed_to(commit.last());
+        if commit.is_more_than_steps() {
+            self.follower.applied_to(commit.last());
+        }
         if commit.has_events() {
             self.are_events_written.set(true);
         }
@@ -214,20 +254,18 @@ impl<D: Database> Book<D> {
 
 const PACKAGE_ID_TAKEN: Refusal = Refusal::Conflict("another package was granted under this id");
 
-/// The accounts of which everything that the commands name is remembered, or is new as far as anyone can tell.
-fn known_accounts<'batch>(accounts: &HashMap<AccountKey, Stored>, waiting: &'batch [Waiting]) -> HashSet<&'batch AccountKey> {
-    let mut is_known: HashMap<&AccountKey, bool> = HashMap::new();
-    for one in waiting {
-        let is_one_known = accounts.get(&one.key).is_some_and(|stored| match &one.command {
-            // A request id that is not remembered is most likely new; where it is not, the claim's primary key says so.
-            Command::Probe { .. } | Command::Admit(_) => true,
+/// The accounts of which a command names something that is not remembered, and not new as far as anyone can tell.
+fn unknown_accounts<'batch>(accounts: &HashMap<AccountKey, Stored>, waiting: &'batch [Waiting]) -> Vec<&'batch AccountKey> {
+    let is_known = |one: &Waiting| {
+        accounts.get(&one.key).is_some_and(|stored| match &one.command {
+            // A request id that nothing is known of is most likely new; where it is not, its claim is refused.
+            Command::Probe { request_id, .. } | Command::Admit(Claim { request_id, .. }) => !stored.has_unapplied(request_id),
             Command::Renew { request_id, .. } => is_live(&stored.account, request_id),
             Command::Settle(settlement) => is_live(&stored.account, &settlement.request_id),
             _ => false,
-        });
-        is_known.entry(&one.key).and_modify(|known| *known &= is_one_known).or_insert(is_one_known);
-    }
-    is_known.into_iter().filter_map(|(key, known)| known.then_some(key)).collect()
+        })
+    };
+    waiting.iter().filter(|one| !is_known(one)).map(|one| &one.key).collect()
 }
 
 fn is_live(account: &Account, request_id: &RequestId) -> bool {
@@ -235,16 +273,7 @@ fn is_live(account: &Account, request_id: &RequestId) -> bool {
 }
 
 fn decide(accounts: &mut HashMap<AccountKey, Stored>, waiting: &[Waiting]) -> Vec<Reply> {
-    decide_where(accounts, waiting, |_| true).into_iter().map(|(_, reply)| reply).collect()
-}
-
-fn decide_where(
-    accounts: &mut HashMap<AccountKey, Stored>,
-    waiting: &[Waiting],
-    wanted: impl Fn(&AccountKey) -> bool,
-) -> Vec<(usize, Reply)> {
-    let chosen = waiting.iter().enumerate().filter(|(_, one)| wanted(&one.key));
-    chosen.map(|(index, one)| (index, decide_one(accounts.get_mut(&one.key), one))).collect()
+    waiting.iter().map(|one| decide_one(accounts.get_mut(&one.key), one)).collect()
 }
 
 fn decide_one(stored: Option<&mut Stored>, one: &Waiting) -> Reply {

@@ -1,9 +1,9 @@
 //! The book: where commands on accounts wait for each other and are made durable together.
 //!
 //! It owns the queue, the cache of accounts and the counters that ride along with commits. Whoever submits a command puts it into the queue and
-//! steps aside once; the first to come back decides and writes for all that queued meanwhile, in one commit (natural batching). An instance's accounts are a cache:
-//! a commit names the versions it was decided on, and where another instance was faster everything is loaded again under the database's write lock. While others write
-//! the same accounts, their counters are taken over before a batch is decided.
+//! steps aside once; the first to come back decides and writes for all that queued meanwhile, in one commit (natural batching). An instance's accounts are a cache
+//! that follows the log of all commits. A commit goes behind the last one that was followed, and where another instance was faster it is decided anew under the
+//! database's write lock. While others commit, a batch takes the lock and follows before it decides.
 //!
 //! What always holds: a reply to a command is given only after what it decided is durable; a refusal is given only on an account that is as the
 //! database has it. No await lies between a decision and its commit.
@@ -12,6 +12,7 @@
 
 mod batch;
 mod contention;
+mod follower;
 pub mod metrics;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -26,8 +27,9 @@ use std::task::Poll;
 
 use crate::ids::{AccountKey, ProductId};
 use crate::ledger::{Balance, Command, Outcome, Refusal, Terms};
-use crate::store::{Database, StoreError, Stored};
+use crate::store::{self, Database, StoreError, Stored};
 use contention::Contention;
+use follower::Follower;
 use metrics::Meters;
 
 /// The most commands that wait in one instance. An instance has at most as many calls at once as its host allows, each with one command.
@@ -97,6 +99,7 @@ pub struct Book<D> {
     accounts: RefCell<HashMap<AccountKey, Stored>>,
     meters: RefCell<Meters>,
     contention: Contention,
+    follower: Follower,
     /// A commit since the last [`Book::take_events_written`] wrote events.
     are_events_written: Cell<bool>,
 }
@@ -112,13 +115,27 @@ impl<D: Database> Book<D> {
             accounts: RefCell::default(),
             meters: RefCell::default(),
             contention: Contention::default(),
+            follower: Follower::default(),
             are_events_written: Cell::new(false),
         }
     }
 
-    /// The connection, for reading.
+    /// The connection. What it finds of accounts, packages, calls, entries and counters may be older than the log.
     pub fn database(&self) -> &D {
         &self.database
+    }
+
+    /// The connection, for reading: all commits so far are in the tables.
+    ///
+    /// # Errors
+    /// As [`store::log::apply`] and [`store::log::ends`].
+    pub fn tables(&self) -> Result<&D, StoreError> {
+        // Whoever reads need not wait for those who write.
+        let (last, applied) = store::log::ends(&self.database)?;
+        if applied < last {
+            store::log::apply(&self.database)?;
+        }
+        Ok(&self.database)
     }
 
     /// Whether this instance wrote events since the last time this was asked: there is something to deliver then.

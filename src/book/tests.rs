@@ -204,8 +204,11 @@ fn a_command_on_a_corrupt_account_fails_alone() {
     grant(&first, "d", "q", "10");
     submit(&first, "d", admit("sound"));
     submit(&first, "c", admit("broken"));
-    first.database().execute("UPDATE calls SET detail = '{}', hold_seq = hold_seq WHERE request_id = 'broken'", &[]).unwrap();
-    first.database().execute("UPDATE accounts SET version = version + 1", &[]).unwrap();
+    let database = first.tables().unwrap();
+    database.execute("UPDATE calls SET detail = '{}' WHERE request_id = 'broken'", &[]).unwrap();
+    // Another instance has changed both since.
+    let changed = "INSERT INTO steps (position, kind, account_id) SELECT (SELECT max(position) FROM steps) + account_id, -2, account_id FROM accounts";
+    database.execute(changed, &[]).unwrap();
     first.defer(&key("c"), settle("broken")).unwrap();
     first.defer(&key("d"), settle("sound")).unwrap();
     assert!(matches!(first.flush_deferred(20), Err(super::LedgerError::Corrupt(_))));
@@ -225,6 +228,6 @@ fn a_full_cache_forgets_nothing_that_the_batch_in_hand_decided() {
     let commands = ["a", "d", "b", "e", "c"].map(|customer| (key(customer), admit(customer)));
     let replies = submit_together(&first, commands.into());
     assert!(replies.iter().all(|reply| reply.admission().is_some()));
-    let claimed = second.database().execute("SELECT count(*) FROM calls WHERE state = 'held'", &[]).unwrap();
+    let claimed = second.tables().unwrap().execute("SELECT count(*) FROM calls WHERE state = 'held'", &[]).unwrap();
     assert_eq!(claimed, [[crate::store::Value::Integer(5)]]);
 }

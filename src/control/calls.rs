@@ -44,7 +44,7 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, ids: &PathIds, query: 
     let state = query.word("state", "held, settled, released")?;
     let from: Option<BTreeMap<String, i64>> = query.cursor(LIST, |text| serde_json::from_str(text).ok())?;
     let limit = query.limit()?;
-    match queries::account_keys(context.database(), &customer_id)?.len() {
+    match queries::account_keys(context.tables()?, &customer_id)?.len() {
         0 => return Err(Failure::not_found("customer")),
         accounts if accounts > MERGED_PRODUCTS_MAX && product_id.is_none() => {
             return Err(Failure::invalid("product_id: this customer has too many products to list their calls together"));
@@ -52,7 +52,7 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, ids: &PathIds, query: 
         _ => {}
     }
     let list = CallList { customer_id: &customer_id, product_id: product_id.as_ref(), state, from: from.as_ref() };
-    let page = queries::calls(context.database(), &list, limit)?;
+    let page = queries::calls(context.tables()?, &list, limit)?;
     let position = page.next.map(|position| serde_json::to_string(&position)).transpose();
     let position = position.map_err(|_| Failure::Internal("a position cannot be written as JSON"))?;
     let next_cursor = position.map(|position| write_cursor(LIST, &position));
@@ -64,7 +64,7 @@ fn find<D: Database>(context: &Context<'_, D>, ids: &PathIds, query: Query<'_>) 
     let customer_id = ids.id(0, "customer_id", CustomerId::new)?;
     let request_id = ids.id(1, "request_id", RequestId::new)?;
     let product_id = query.read(&["product_id"])?.id("product_id", ProductId::new)?;
-    let mut found = queries::call(context.database(), &customer_id, product_id.as_ref(), &request_id)?;
+    let mut found = queries::call(context.tables()?, &customer_id, product_id.as_ref(), &request_id)?;
     let call = found.pop().ok_or_else(|| Failure::not_found("call"))?;
     if !found.is_empty() {
         return Err(Failure::invalid("product_id: calls of several products have this id; say which"));

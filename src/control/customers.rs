@@ -38,7 +38,7 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> R
     let query = query.read(&["limit", "cursor"])?;
     let after = query.cursor(LIST, |text| CustomerId::new(text).ok())?;
     let after = after.as_ref().map_or("", CustomerId::as_str);
-    let page = queries::customers(context.database(), after, query.limit()?, context.now_ms)?;
+    let page = queries::customers(context.tables()?, after, query.limit()?, context.now_ms)?;
     let customers = page.items.iter().map(|row| CustomerView {
         customer_id: &row.customer_id,
         products: row.products.iter().map(|product| product_view(product, context.config)).collect(),
@@ -65,12 +65,12 @@ pub(super) fn balance<D: Database>(context: &Context<'_, D>, ids: &PathIds, quer
 
     query.read(&[])?;
     let customer_id = ids.id(0, "customer_id", CustomerId::new)?;
-    let keys = queries::account_keys(context.database(), &customer_id)?;
+    let keys = queries::account_keys(context.tables()?, &customer_id)?;
     if keys.is_empty() {
         return Err(Failure::not_found("customer"));
     }
     let requests: Vec<LoadRequest> = keys.into_iter().map(LoadRequest::new).collect();
-    let mut accounts = load(context.database(), &requests)?;
+    let mut accounts = load(context.tables()?, &requests)?;
     accounts.sort_by(|one, other| one.key.cmp(&other.key));
     let products =
         accounts.iter().map(|stored| ProductBalanceView::new(&stored.key, &stored.account, context.config, context.now_ms));

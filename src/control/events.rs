@@ -99,7 +99,7 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> R
         event_type: query.one_of("type", &EVENT_TYPES)?,
         delivery: query.word("delivery", "waiting, delivered, dead, none")?,
     };
-    let page = queries::events(context.database(), &filter, query.position(LIST)?, query.limit()?)?;
+    let page = queries::events(context.tables()?, &filter, query.position(LIST)?, query.limit()?)?;
     let view = |event| EventView::new(event, context.config, context.access);
     let events = page.items.iter().map(view).collect::<Result<_, _>>()?;
     let next_cursor = page.next.map(|position| write_cursor(LIST, &position.to_string()));
@@ -115,9 +115,9 @@ pub(super) fn redeliver<D: Database>(
     query.read(&[])?;
     let event_id = ids.id(0, "event_id", EventId::new)?;
     body::read_nothing(body)?;
-    if !outbox::redeliver(context.database(), &event_id, context.now_ms)? {
+    if !outbox::redeliver(context.tables()?, &event_id, context.now_ms)? {
         return Err(Failure::not_found("event"));
     }
-    let event = queries::event(context.database(), &event_id)?.ok_or_else(|| Failure::not_found("event"))?;
+    let event = queries::event(context.tables()?, &event_id)?.ok_or_else(|| Failure::not_found("event"))?;
     json::response(200, &EventView::new(&event, context.config, context.access)?)
 }

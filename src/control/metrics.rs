@@ -46,7 +46,7 @@ const FAMILIES: [(&str, Shown, &str); 8] = [
 
 pub(super) fn page<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> Result<Response, Failure> {
     query.read(&[])?;
-    let database = context.database();
+    let database = context.tables()?;
     let mut text = write(&counters(database, context.now_ms)?);
     let named = named_endpoints(context.config);
     let endpoints: Vec<Endpoint<'_>> = named.iter().map(|(_, endpoint)| *endpoint).collect();

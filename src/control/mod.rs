@@ -36,7 +36,7 @@ use crate::book::Book;
 use crate::config::{Config, Gateway};
 use crate::courier::Outside;
 use crate::problem::{Code, Problem};
-use crate::store::Database;
+use crate::store::{Database, StoreError};
 use failure::Failure;
 use query::{PathIds, Query};
 use routes::{Action, Routed};
@@ -92,8 +92,9 @@ struct Context<'a, D> {
 }
 
 impl<D: Database> Context<'_, D> {
-    fn database(&self) -> &D {
-        self.book.database()
+    /// For reading.
+    fn tables(&self) -> Result<&D, StoreError> {
+        self.book.tables()
     }
 }
 

@@ -84,7 +84,7 @@ pub(super) async fn put<D: Database>(
         // A grant that no account accepts must not leave an account behind.
         let accepted = Account::default().decide(&command, context.now_ms);
         accepted.map_err(|refusal| Failure::refusal(&refusal, "package"))?;
-        create_account(context.database(), &key, context.now_ms)?;
+        create_account(context.tables()?, &key, context.now_ms)?;
     }
     submit(context, &key, command).await
 }
@@ -95,7 +95,7 @@ pub(super) fn check_id_of<D: Database>(
     package_id: &PackageId,
     key: &AccountKey,
 ) -> Result<bool, Failure> {
-    match queries::package(context.database(), package_id)? {
+    match queries::package(context.tables()?, package_id)? {
         Some(other) if other.key != *key => {
             Err(Problem::new(Code::Conflict, "Another package was granted under this id.").into())
         }
@@ -106,7 +106,7 @@ pub(super) fn check_id_of<D: Database>(
 /// The number of the order that a package is for.
 fn order_number<D: Database>(context: &Context<'_, D>, repurchase_id: &RepurchaseId, key: &AccountKey) -> Result<u32, Failure> {
     let (owner, order) =
-        queries::order_by_id(context.database(), repurchase_id)?.ok_or_else(|| Failure::not_found("repurchase"))?;
+        queries::order_by_id(context.tables()?, repurchase_id)?.ok_or_else(|| Failure::not_found("repurchase"))?;
     if owner != *key {
         return Err(Problem::new(Code::Conflict, "The repurchase is another customer's, or of another product.").into());
     }
@@ -147,14 +147,14 @@ async fn submit<D: Database>(context: &Context<'_, D>, key: &AccountKey, command
 
 /// The account of the package that a path names.
 fn account_of<D: Database>(context: &Context<'_, D>, package_id: &PackageId) -> Result<AccountKey, Failure> {
-    let found = queries::package(context.database(), package_id)?;
+    let found = queries::package(context.tables()?, package_id)?;
     found.map(|owned| owned.key).ok_or_else(|| Failure::not_found("package"))
 }
 
 pub(super) fn get<D: Database>(context: &Context<'_, D>, ids: &PathIds, query: Query<'_>) -> Result<Response, Failure> {
     query.read(&[])?;
     let package_id = ids.id(0, "package_id", PackageId::new)?;
-    let found = queries::package(context.database(), &package_id)?.ok_or_else(|| Failure::not_found("package"))?;
+    let found = queries::package(context.tables()?, &package_id)?.ok_or_else(|| Failure::not_found("package"))?;
     json::response(200, &PackageView::new(&found.key, &found.package, context.config, context.now_ms))
 }
 
@@ -173,7 +173,7 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> R
     };
     let after = query.cursor(LIST, |text| PackageId::new(text).ok())?;
     let after = after.as_ref().map_or("", PackageId::as_str);
-    let page = queries::packages(context.database(), &filter, after, query.limit()?, context.now_ms)?;
+    let page = queries::packages(context.tables()?, &filter, after, query.limit()?, context.now_ms)?;
     let packages = page.items.iter().map(|owned| PackageView::new(&owned.key, &owned.package, context.config, context.now_ms));
     json::response(
         200,

@@ -72,7 +72,7 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> R
     let customer_id = query.id("customer_id", CustomerId::new)?;
     let state = query.word("state", "requested, pending, succeeded, failed")?;
     let below = query.position(LIST)?;
-    let page = queries::repurchases(context.database(), customer_id.as_ref(), state, below, query.limit()?)?;
+    let page = queries::repurchases(context.tables()?, customer_id.as_ref(), state, below, query.limit()?)?;
     let repurchases = page.items.iter().map(RepurchaseView::new).collect();
     let next_cursor = page.next.map(|position| write_cursor(LIST, &position.to_string()));
     json::response(200, &List { repurchases, next_cursor })
@@ -81,7 +81,7 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> R
 /// The order that a path names.
 fn find<D: Database>(context: &Context<'_, D>, ids: &PathIds) -> Result<ListedOrder, Failure> {
     let repurchase_id = ids.id(0, "repurchase_id", RepurchaseId::new)?;
-    queries::repurchase(context.database(), &repurchase_id)?.ok_or_else(|| Failure::not_found("repurchase"))
+    queries::repurchase(context.tables()?, &repurchase_id)?.ok_or_else(|| Failure::not_found("repurchase"))
 }
 
 pub(super) fn get<D: Database>(context: &Context<'_, D>, ids: &PathIds, query: Query<'_>) -> Result<Response, Failure> {

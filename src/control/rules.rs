@@ -129,7 +129,7 @@ pub(super) async fn put<D: Database>(
     // Rules that no account accepts must not leave an account behind.
     let accepted = Account::default().decide(&command, context.now_ms);
     accepted.map_err(|refusal| Failure::refusal(&refusal, "customer"))?;
-    create_account(context.database(), &key, context.now_ms)?;
+    create_account(context.tables()?, &key, context.now_ms)?;
     let reply = context.book.submit(&key, command, context.now_ms).await?;
     reply.result.map_err(|refusal| Failure::refusal(&refusal, "customer"))?;
     show(context, &key, product)
@@ -189,7 +189,7 @@ fn without_repeats(alerts: Vec<Threshold>) -> Vec<Threshold> {
 
 fn show<D: Database>(context: &Context<'_, D>, key: &AccountKey, product: &Product) -> Result<Response, Failure> {
     let (watch, orders) =
-        queries::watch(context.database(), key)?.ok_or_else(|| Failure::not_found("customer of this product"))?;
+        queries::watch(context.tables()?, key)?.ok_or_else(|| Failure::not_found("customer of this product"))?;
     let own = watch.rules.alerts.as_deref();
     let view = |rule: &'_ RepurchaseRule| Standing::new(key, &watch, &orders, rule, context.now_ms);
     let view = RulesView {

@@ -97,7 +97,7 @@ async fn end_lost_holds<D: Database>(
     report: &mut UpkeepReport,
 ) -> Result<Option<LedgerError>, LedgerError> {
     let charge = config.gateway.lost_hold == LostHold::Charge;
-    let holds = overdue_holds(book.database(), holds_max, now_ms)?;
+    let holds = overdue_holds(book.tables()?, holds_max, now_ms)?;
     report.more = holds.len() == holds_max;
     let mut corrupt = None;
     for OverdueHold { key, request_id } in holds {
@@ -164,6 +164,6 @@ pub(super) async fn tick<D: Database>(
 
 /// Whether the ledger can be written: the write lock is taken and given back.
 pub(super) fn ready<D: Database>(context: &Context<'_, D>) -> Result<Response, Failure> {
-    context.database().transaction(|| Ok(()))?;
+    context.tables()?.transaction(|| Ok(()))?;
     Ok(Response::ok(json::CONTENT_TYPE, r#"{"status":"ready"}"#.to_owned()))
 }

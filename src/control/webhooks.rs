@@ -70,7 +70,7 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, query: Query<'_>) -> R
     let configured = &context.config.webhooks;
     let page: Vec<(&Webhook, usize)> = configured.iter().zip(1..).skip(after).take(limit).collect();
     let endpoints: Vec<_> = page.iter().map(|(webhook, _)| webhook_endpoint(webhook)).collect();
-    let states = queries::endpoint_states(context.database(), &endpoints)?;
+    let states = queries::endpoint_states(context.tables()?, &endpoints)?;
     let webhooks = page.iter().zip(states).map(|((webhook, n), state)| WebhookView::new(*n, webhook, state, context.access));
     let last = page.last().filter(|(_, n)| *n < configured.len());
     let next_cursor = last.map(|(_, n)| write_cursor(LIST, &n.to_string()));
@@ -88,7 +88,7 @@ pub(super) fn enable<D: Database>(
     body::read_nothing(body)?;
     let webhook = n.checked_sub(1).and_then(|place| context.config.webhooks.get(place));
     let webhook = webhook.ok_or_else(|| Failure::not_found("webhook"))?;
-    queries::enable(context.database(), webhook_endpoint(webhook), context.now_ms)?;
-    let state = queries::endpoint_states(context.database(), &[webhook_endpoint(webhook)])?.pop().unwrap_or_default();
+    queries::enable(context.tables()?, webhook_endpoint(webhook), context.now_ms)?;
+    let state = queries::endpoint_states(context.tables()?, &[webhook_endpoint(webhook)])?.pop().unwrap_or_default();
     json::response(200, &WebhookView::new(n, webhook, state, context.access))
 }

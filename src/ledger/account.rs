@@ -42,8 +42,6 @@ pub struct Changes {
     pub new_calls: BTreeSet<RequestId>,
     /// Calls that changed otherwise.
     pub changed_calls: BTreeSet<RequestId>,
-    /// Of those, the ones that were held before.
-    pub held_calls: BTreeSet<RequestId>,
     /// Corrections that were made.
     pub corrections: Vec<Correction>,
     /// Numbers of the orders that are new or changed.
@@ -134,6 +132,11 @@ impl Account {
     /// Puts in how many entries the account has had by now.
     pub fn put_entry_count(&mut self, entry_count: u64) {
         self.entry_count = entry_count;
+    }
+
+    /// Forgets a call, as if it had never been put in.
+    pub fn forget_call(&mut self, request_id: &RequestId) {
+        self.calls.remove(request_id);
     }
 
     /// Puts in an order: the one in flight, or one that a command names.
@@ -336,17 +339,11 @@ impl Account {
     /// Writes a call back, as new where it claims its id for the first time.
     pub(super) fn store_call(&mut self, call: Call) {
         let request_id = call.request_id.clone();
-        let Some(before) = self.calls.insert(request_id.clone(), call) else {
+        if self.calls.insert(request_id.clone(), call).is_none() {
             self.changes.new_calls.insert(request_id);
-            return;
-        };
-        if self.changes.new_calls.contains(&request_id) || self.changes.changed_calls.contains(&request_id) {
-            return;
+        } else if !self.changes.new_calls.contains(&request_id) {
+            self.changes.changed_calls.insert(request_id);
         }
-        if before.state == CallState::Held {
-            self.changes.held_calls.insert(request_id.clone());
-        }
-        self.changes.changed_calls.insert(request_id);
     }
 
     pub(super) fn store_package(&mut self, package: Package) {

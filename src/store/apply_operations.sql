@@ -1,10 +1,9 @@
 -- Applies one operation: one row of one table. Every value arrives bound, with nothing to parse. What `op` and the columns mean is said in
 -- `operation.rs`.
 CREATE TRIGGER apply_operation INSTEAD OF INSERT ON operations BEGIN
-    -- 1: an account as it was decided on. A version that is not the expected one becomes null, which its column refuses.
+    -- 1: an account.
     UPDATE accounts SET
-        version = iif(version = NEW.number_1, version + 1, NULL), shape = shape + 1, entry_count = NEW.seq, overrun = NEW.quantity,
-        last_call_at_ms = coalesce(NEW.at_ms, last_call_at_ms)
+        version = version + 1, entry_count = NEW.seq, overrun = NEW.quantity, last_call_at_ms = coalesce(NEW.at_ms, last_call_at_ms)
     WHERE NEW.op = 1 AND account_id = NEW.account_id;
 
     -- 2: a package whose counters moved.
@@ -14,8 +13,8 @@ CREATE TRIGGER apply_operation INSTEAD OF INSERT ON operations BEGIN
     -- 3: a call that claims its request id.
     INSERT INTO calls SELECT NEW.account_id, NEW.request_id, NEW.word, NEW.number_1, NEW.seq, NEW.detail WHERE NEW.op = 3;
 
-    -- 4: a call that changed. One that was held and no longer is was ended by another instance: its state becomes null, which its column refuses.
-    UPDATE calls SET state = iif(NEW.number_2 IS NULL OR state = 'held', NEW.word, NULL), lease_ends_ms = NEW.number_1, hold_seq = NEW.seq, detail = NEW.detail
+    -- 4: a call that changed.
+    UPDATE calls SET state = NEW.word, lease_ends_ms = NEW.number_1, hold_seq = NEW.seq, detail = NEW.detail
     WHERE NEW.op = 4 AND account_id = NEW.account_id AND request_id = NEW.request_id;
 
     -- 5: an entry.

@@ -1,37 +1,32 @@
-//! Commits: what accounts decided, as rows of three views. A commit of nothing but plain steps is one statement.
+//! Commits: what accounts decided, as steps of the log, or where it is more than steps as rows of two views. A commit of nothing but steps is one statement.
 
 use super::database::{Database, StoreError, Value};
 use super::load::Stored;
+use super::log::{self, STEP_VALUES, StepRow};
 use super::notices::{self, NOTICE_COLUMNS};
 use super::operation::{COLUMNS, Op, Operation};
 use super::rows::{call_detail, kind_word, phase_word, standing_word, state_word};
 use crate::ids::RequestId;
-use crate::ledger::{Account, Call, CallState, Changes, Correction, CorrectionTarget, Entry, EntryKind, Package};
+use crate::ledger::{Account, CallState, Changes, Correction, CorrectionTarget, Entry, EntryKind, Package, PackageKind};
 use crate::quantity::{Delta, Quantity};
 
 /// How many rows a statement may have: few numbers, so that a connection prepares few statements. Powers of two, to which steps are filled up.
 const ROWS: [usize; 6] = [32, 16, 8, 4, 2, 1];
 
-/// How many columns a step has.
-const STEP_COLUMNS: usize = 11;
-
-/// What a step does: the first of its columns.
-const ADMISSION: i64 = 1;
-const SETTLEMENT: i64 = 2;
-const COUNTER: i64 = 3;
-
-/// The most operations of a commit; a batch of the book comes nowhere near.
-const OPERATIONS_MAX: usize = 100_000;
+/// The most rows of one kind in a commit; a batch of the book comes nowhere near.
+const ROWS_MAX: usize = 100_000;
 
 /// One transaction in the making: what several accounts decided, and the counters that ride along.
 #[derive(Default)]
 pub struct Commit {
-    /// Rows of [`STEP_COLUMNS`] values.
+    /// Rows of [`STEP_VALUES`] values.
     steps: Vec<Value>,
     /// Rows of [`COLUMNS`] values.
     operations: Vec<Value>,
     /// Rows of [`NOTICE_COLUMNS`] values.
     notices: Vec<Value>,
+    /// The position of the last step.
+    last: i64,
     has_events: bool,
 }
 
@@ -41,22 +36,40 @@ fn integer(number: u64) -> Option<i64> {
 }
 
 impl Commit {
+    /// A commit that is decided on the log up to a position.
+    #[must_use]
+    pub fn behind(followed: i64) -> Self {
+        Self { last: followed, ..Self::default() }
+    }
+
+    /// Puts a step behind the last one.
+    fn add_step(&mut self, mut step: StepRow) {
+        self.last += 1;
+        let [position, ..] = &mut step;
+        *position = self.last.into();
+        self.steps.extend(step);
+    }
+
     fn add(&mut self, operation: Operation) {
         self.operations.extend(operation.into_values());
     }
 
-    /// Adds what an account decided since it was loaded, takes it from the account, and moves the account's version to what the commit makes it.
-    /// Answers how much of it are charges.
-    pub fn add_account(&mut self, stored: &mut Stored) -> Quantity {
+    /// Adds what an account decided since it was loaded, and takes it from the account. Answers how much of it are charges.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] where more of a package would be used and held than was granted.
+    pub fn add_account(&mut self, stored: &mut Stored) -> Result<Quantity, StoreError> {
         let changes = stored.account.take_changes();
+        check_counters(&stored.account, &changes)?;
         let charges = changes.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Charge | EntryKind::ChargeMore));
         let charged = charges.fold(Quantity::ZERO, |sum, entry| sum.saturating_add(entry.quantity));
-        if are_plain_steps(&stored.account, &changes) {
-            self.add_steps(stored, &changes.entries);
+        if are_steps(&changes) {
+            self.add_steps(stored, &changes);
         } else {
+            self.add_step(log::changed_step(stored.account_id));
             self.add_operations(stored, changes);
         }
-        charged
+        Ok(charged)
     }
 
     /// Whether it writes events.
@@ -65,7 +78,19 @@ impl Commit {
         self.has_events
     }
 
-    fn add_operations(&mut self, stored: &mut Stored, changes: Changes) {
+    /// The position of its last step.
+    #[must_use]
+    pub fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// Whether the tables follow the log to this commit when it is written.
+    #[must_use]
+    pub fn is_more_than_steps(&self) -> bool {
+        !self.operations.is_empty()
+    }
+
+    fn add_operations(&mut self, stored: &Stored, changes: Changes) {
         let (account_id, account) = (stored.account_id, &stored.account);
         let last_hold = changes.entries.iter().rev().find(|entry| entry.kind == EntryKind::Hold);
         self.add(Operation {
@@ -74,16 +99,14 @@ impl Commit {
             seq: integer(account.entry_count()),
             quantity: Some(account.overrun().parts()),
             at_ms: last_hold.map(|entry| entry.at_ms),
-            number_1: Some(stored.version),
             ..Operation::default()
         });
         for request_id in &changes.new_calls {
-            self.add_call(Op::NewCall, account_id, account, request_id, false);
+            self.add_call(Op::NewCall, account_id, account, request_id);
         }
         for request_id in &changes.changed_calls {
-            self.add_call(Op::ChangedCall, account_id, account, request_id, changes.held_calls.contains(request_id));
+            self.add_call(Op::ChangedCall, account_id, account, request_id);
         }
-        // After the calls: what is decided on a call that another instance has ended is refused for that, whatever it makes of the counters.
         self.add_packages(account_id, account, &changes);
         for correction in &changes.corrections {
             self.add_correction(account_id, correction);
@@ -91,8 +114,6 @@ impl Commit {
         self.notices.extend(notices::of(stored, &changes).into_iter().flatten());
         self.has_events |= !changes.events.is_empty();
         self.add_entries(account_id, changes.entries);
-        stored.version += 1;
-        stored.shape += 1;
     }
 
     fn add_packages(&mut self, account_id: i64, account: &Account, changes: &Changes) {
@@ -119,7 +140,7 @@ impl Commit {
         }
     }
 
-    fn add_call(&mut self, op: Op, account_id: i64, account: &Account, request_id: &RequestId, was_held: bool) {
+    fn add_call(&mut self, op: Op, account_id: i64, account: &Account, request_id: &RequestId) {
         let Some(call) = account.call(request_id) else { return };
         self.add(Operation {
             op,
@@ -127,7 +148,6 @@ impl Commit {
             seq: integer(call.hold_seq),
             request_id: Some(request_id.to_string()),
             number_1: (call.state == CallState::Held).then_some(call.lease_ends_ms),
-            number_2: was_held.then_some(1),
             word: Some(state_word(call.state).to_owned()),
             detail: Some(call_detail(call)),
             ..Operation::default()
@@ -169,39 +189,39 @@ impl Commit {
 
     /// Adds to a counter of the deployment.
     pub fn add_metric(&mut self, name: String, increment: u64) {
-        let mut row = [const { Value::Null }; STEP_COLUMNS];
-        let [kind, .., quantity, _, _, _, detail] = &mut row;
-        (*kind, *quantity, *detail) = (COUNTER.into(), integer(increment).into(), name.into());
-        self.steps.extend(row);
+        self.add_step(log::counter_step(name, increment));
     }
 
-    /// A row for each of the entries, in their order. A package's counters are those after all of them.
-    fn add_steps(&mut self, stored: &mut Stored, entries: &[Entry]) {
-        for entry in entries {
-            let call = entry.request_id.as_ref().and_then(|id| stored.account.call(id));
-            // Both are there: the entry is of a call that has just changed, on a package that it has a leg on.
-            let (Some(call), Some(package)) = (call, stored.account.package(entry.package_number)) else { continue };
-            let (kind, number) = match entry.kind {
-                EntryKind::Hold => (ADMISSION, call.lease_ends_ms),
-                _ => (SETTLEMENT, package.used.parts()),
-            };
-            let row: [Value; STEP_COLUMNS] = [
-                kind.into(),
-                stored.account_id.into(),
-                stored.version.into(),
-                integer(entry.seq).into(),
-                call.request_id.as_str().into(),
-                i64::from(entry.package_number).into(),
-                entry.quantity.parts().into(),
-                package.held.parts().into(),
-                entry.at_ms.into(),
-                number.into(),
-                call_detail(call).into(),
-            ];
-            self.steps.extend(row);
-            stored.version += 1;
+    /// A step for each entry, in their order, and for each call that changed without one. The counters of a package are those after all of them.
+    fn add_steps(&mut self, stored: &mut Stored, changes: &Changes) {
+        let (account_id, account) = (stored.account_id, &stored.account);
+        let mut unwritten: Vec<&RequestId> = changes.new_calls.iter().chain(&changes.changed_calls).collect();
+        let mut steps = Vec::new();
+        // Backwards, since a call goes with the last of its entries.
+        for entry in changes.entries.iter().rev() {
+            // Both are there: see `are_steps`.
+            let (Some(request_id), Some(package)) = (&entry.request_id, account.package(entry.package_number)) else { continue };
+            let place = unwritten.iter().position(|unwritten| *unwritten == request_id);
+            let call = place.and_then(|place| account.call(unwritten.swap_remove(place)));
+            steps.push(log::entry_step(account_id, entry, package, call, changes.new_calls.contains(request_id)));
         }
+        for call in unwritten.into_iter().filter_map(|request_id| account.call(request_id)) {
+            steps.push(log::call_step(account_id, call, changes.new_calls.contains(&call.request_id)));
+        }
+        steps.into_iter().rev().for_each(|step| self.add_step(step));
+        stored.unapplied.extend(changes.new_calls.iter().map(|request_id| (self.last, request_id.clone())));
     }
+}
+
+/// No counter leaves its package, whatever was decided on.
+fn check_counters(account: &Account, changes: &Changes) -> Result<(), StoreError> {
+    let moved = changes.moved_packages.iter().chain(&changes.rewritten_packages).filter_map(|number| account.package(*number));
+    let mut prepaid = moved.filter(|package| package.kind == PackageKind::Prepaid);
+    let is_over = |package: &Package| package.used.saturating_add(package.held) > package.granted;
+    if prepaid.any(is_over) {
+        return Err(StoreError::Corrupt("more of a package is used and held than was granted".to_owned()));
+    }
+    Ok(())
 }
 
 fn package_detail(package: &Package) -> String {
@@ -223,40 +243,30 @@ fn package_detail(package: &Package) -> String {
     .to_string()
 }
 
-/// Whether the changes are nothing but plain admissions and settles: of each call one entry on one package, held from now on or until now, and nothing to
-/// be told of it.
-fn are_plain_steps(account: &Account, changes: &Changes) -> bool {
-    let is_plain = |entry: &Entry| {
-        let (calls, state) = match entry.kind {
-            EntryKind::Hold => (&changes.new_calls, CallState::Held),
-            EntryKind::Charge => (&changes.changed_calls, CallState::Settled),
-            _ => return false,
-        };
-        let call = entry.request_id.as_ref().filter(|id| calls.contains(id)).and_then(|id| account.call(id));
-        call.is_some_and(|call: &Call| call.state == state && call.legs.len() == 1)
-    };
-    let nothing_else = changes.rewritten_packages.is_empty()
+/// Whether the changes are nothing but calls and what they moved of packages.
+fn are_steps(changes: &Changes) -> bool {
+    // 0 is the account's overrun, which is no package.
+    let is_step = |entry: &Entry| entry.request_id.is_some() && entry.correction_id.is_none() && entry.package_number != 0;
+    changes.rewritten_packages.is_empty()
         && changes.corrections.is_empty()
         && changes.events.is_empty()
         && changes.orders.is_empty()
         && !changes.watch
-        && changes.entries.len() == changes.new_calls.len() + changes.changed_calls.len();
-    nothing_else && changes.entries.iter().all(is_plain)
+        && changes.entries.iter().all(is_step)
 }
 
-/// One INSERT of some rows. A row that is refused rolls all of it back, and the transaction with it, so that SQLite need not be able to undo the
-/// statement alone, for which it would copy every page first.
-fn statement(insert: &str, view: &str, columns: usize, rows: usize) -> String {
+/// One INSERT of some rows into a view.
+fn insert_statement<D: Database>(view: &str, columns: usize, rows: usize) -> String {
     let row = format!("({})", ["?"].repeat(columns).join(","));
-    format!("{insert} INTO {view} VALUES {}", [row.as_str()].repeat(rows).join(","))
+    format!("INSERT {} INTO {view} VALUES {}", D::OR_ROLLBACK, [row.as_str()].repeat(rows).join(","))
 }
 
 /// The statements that write some rows, largest first, each with its values.
-fn statements<'a, D: Database>(view: &'static str, columns: usize, mut values: &'a [Value]) -> Vec<(String, &'a [Value])> {
+fn statements<D: Database>(mut values: &[Value], columns: usize, statement: fn(usize) -> String) -> Vec<(String, &[Value])> {
     let mut statements = Vec::new();
     for rows in ROWS.into_iter().filter(|rows| rows * columns <= D::PARAMETERS_MAX) {
         while let Some((now, later)) = values.split_at_checked(rows * columns) {
-            statements.push((statement(D::INSERT, view, columns, rows), now));
+            statements.push((statement(rows), now));
             values = later;
         }
     }
@@ -265,11 +275,10 @@ fn statements<'a, D: Database>(view: &'static str, columns: usize, mut values: &
 
 /// Fills steps up with rows of nothing, so that so many as one statement may have make one statement, and a commit of them no more.
 fn fill_up<D: Database>(steps: &mut Vec<Value>) {
-    let sizes = ROWS.into_iter().filter(|rows| rows * STEP_COLUMNS <= D::PARAMETERS_MAX);
-    let rows_max = sizes.max().unwrap_or(1);
-    let left = (steps.len() / STEP_COLUMNS) % rows_max;
+    let sizes = ROWS.into_iter().filter(|rows| rows * STEP_VALUES <= D::PARAMETERS_MAX);
+    let left = (steps.len() / STEP_VALUES) % sizes.max().unwrap_or(1);
     if left > 0 {
-        let filled = steps.len() + (left.next_power_of_two() - left) * STEP_COLUMNS;
+        let filled = steps.len() + (left.next_power_of_two() - left) * STEP_VALUES;
         steps.resize(filled, Value::Null);
     }
 }
@@ -277,16 +286,20 @@ fn fill_up<D: Database>(steps: &mut Vec<Value>) {
 /// Writes a commit: all of it or nothing. Inside a transaction that the caller began it is part of it; elsewhere it is one of its own.
 ///
 /// # Errors
-/// [`StoreError::Stale`] and [`StoreError::ClaimTaken`] where another instance was faster.
+/// [`StoreError::Stale`] where the log is longer by now than what it was decided on, [`StoreError::ClaimTaken`] where a claimed request id has a call already.
 pub fn commit<D: Database>(database: &D, commit: &mut Commit, in_transaction: bool) -> Result<(), StoreError> {
-    if commit.operations.len() > OPERATIONS_MAX * COLUMNS || commit.notices.len() > OPERATIONS_MAX * NOTICE_COLUMNS {
+    let rows = [commit.steps.len() / STEP_VALUES, commit.operations.len() / COLUMNS, commit.notices.len() / NOTICE_COLUMNS];
+    if rows.iter().any(|rows| *rows > ROWS_MAX) {
         return Err(StoreError::Unavailable("a commit is too large".to_owned()));
     }
     fill_up::<D>(&mut commit.steps);
-    let mut all = statements::<D>("steps", STEP_COLUMNS, &commit.steps);
-    all.extend(statements::<D>("operations", COLUMNS, &commit.operations));
-    // After the operations, which check the versions.
-    all.extend(statements::<D>("notices", NOTICE_COLUMNS, &commit.notices));
+    let mut all = statements::<D>(&commit.steps, STEP_VALUES, log::append_statement::<D>);
+    if commit.is_more_than_steps() {
+        // Operations say how a table's row is from now on, so all that came before must be in it.
+        all.push((log::apply_statement::<D>(), &[]));
+        all.extend(statements::<D>(&commit.operations, COLUMNS, |rows| insert_statement::<D>("operations", COLUMNS, rows)));
+        all.extend(statements::<D>(&commit.notices, NOTICE_COLUMNS, |rows| insert_statement::<D>("notices", NOTICE_COLUMNS, rows)));
+    }
     let run = || all.iter().try_for_each(|(statement, values)| database.execute(statement, values).map(drop));
     if in_transaction || all.len() == 1 { run() } else { database.transaction(run) }
 }

@@ -68,8 +68,9 @@ pub trait Database {
     /// The most values that one statement may bind.
     const PARAMETERS_MAX: usize = 32_766;
 
-    /// How an INSERT begins whose refusal ends the transaction that it is in. Where the engine owns the transactions, a plain one.
-    const INSERT: &'static str = "INSERT OR ROLLBACK";
+    /// What makes the refusal of an INSERT or UPDATE end the transaction that it is in, so that the engine need not be able to undo the statement alone, for
+    /// which it would copy every page first. Nothing where the engine owns the transactions.
+    const OR_ROLLBACK: &'static str = "OR ROLLBACK";
 
     /// Runs something in a transaction under the write lock.
     ///
@@ -102,9 +103,9 @@ pub trait Database {
 /// Why the store could not do something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
-    /// An account changed since it was loaded, or a call had ended that was decided on as held: another instance was faster. Load, decide again, commit.
+    /// Another instance has committed since the log was followed. Follow it, decide again, commit.
     Stale,
-    /// A call's request id was claimed meanwhile. Load, decide again, commit.
+    /// A call's request id was claimed before. Load, decide again, commit.
     ClaimTaken,
     /// A package of that id belongs to another account. The operator causes it; no retry helps.
     PackageIdTaken,
@@ -118,11 +119,9 @@ impl StoreError {
     /// From the message of the database itself.
     #[must_use]
     pub fn from_message(message: &str) -> Self {
-        if message.contains("NOT NULL constraint failed: accounts.version")
-            || message.contains("NOT NULL constraint failed: calls.state")
-        {
+        if message.contains("UNIQUE constraint failed: steps.position") {
             Self::Stale
-        } else if message.contains("UNIQUE constraint failed: calls.") {
+        } else if message.contains("NOT NULL constraint failed: steps.kind") || message.contains("UNIQUE constraint failed: calls.") {
             Self::ClaimTaken
         } else if message.contains("UNIQUE constraint failed: packages.package_id") {
             Self::PackageIdTaken
@@ -141,8 +140,8 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stale => f.write_str("the account changed since it was loaded"),
-            Self::ClaimTaken => f.write_str("the request id was claimed meanwhile"),
+            Self::Stale => f.write_str("another instance has committed meanwhile"),
+            Self::ClaimTaken => f.write_str("the request id is claimed"),
             Self::PackageIdTaken => f.write_str("the package id belongs to another account"),
             Self::Unavailable(reason) => write!(f, "the database is unavailable: {reason}"),
             Self::Corrupt(reason) => write!(f, "the database holds what it cannot hold: {reason}"),

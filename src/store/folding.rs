@@ -7,7 +7,7 @@
 //! account is due.
 
 use super::database::{Database, StoreError, Value};
-use super::pruning;
+use super::{log, pruning};
 
 /// What a piece did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ const MOVES: [&str; 5] = [
         SELECT request_id FROM entries AS e WHERE e.account_id = ?1 AND e.seq > ?2 AND e.seq <= ?3
             AND NOT EXISTS (SELECT 1 FROM calls AS c WHERE c.account_id = ?1 AND c.request_id = e.request_id))",
     "DELETE FROM entries WHERE account_id = ?1 AND seq > ?2 AND seq <= ?3 AND request_id IS NOT NULL",
-    "UPDATE accounts SET folded_seq = max(?2, ?3), version = version + 1, shape = shape + 1 WHERE account_id = ?1",
+    "UPDATE accounts SET folded_seq = max(?2, ?3), version = version + 1 WHERE account_id = ?1",
 ];
 
 /// Folds a piece of the account that waited longest, or where none is due forgets old events, of so many entries or events at most.
@@ -80,6 +80,7 @@ fn next_due(database: &impl Database, cutoff_ms: i64) -> Result<Option<(i64, i64
 fn fold_next(database: &impl Database, now_ms: i64, cutoff_ms: i64, entries_max: usize) -> Result<Folded, StoreError> {
     // Asked again under the lock: another instance may have folded it meanwhile.
     let Some((account_id, folded_seq)) = next_due(database, cutoff_ms)? else { return Ok(Folded::default()) };
+    log::apply(database)?;
     let one_more = i64::try_from(entries_max).unwrap_or(i64::MAX - 1).saturating_add(1);
     let rows = database.execute(PIECE, &[account_id.into(), folded_seq.into(), one_more.into(), now_ms.into()])?;
     let start = Reach { scanned: 0, last_seq: folded_seq, unfolded_since_ms: now_ms };
@@ -94,6 +95,7 @@ fn fold_next(database: &impl Database, now_ms: i64, cutoff_ms: i64, entries_max:
         for statement in MOVES {
             database.execute(statement, &span)?;
         }
+        log::append_changed(database, account_id)?;
     }
     let statement = "UPDATE accounts SET unfolded_since_ms = ?2 WHERE account_id = ?1";
     database.execute(statement, &[account_id.into(), reach.unfolded_since_ms.into()])?;
@@ -220,7 +222,7 @@ mod tests {
 
         /// Every balance and every counter, after an audit that finds nothing.
         fn balances(&self) -> Vec<String> {
-            let database = self.book.database();
+            let database = self.book.tables().unwrap();
             for account in audited_accounts(database, None, "", 10).unwrap().0 {
                 assert_eq!(audit(database, &account).unwrap().differences, [], "{account:?}");
             }
@@ -231,7 +233,7 @@ mod tests {
         }
 
         fn count(&self, query: &str) -> i64 {
-            self.book.database().execute(query, &[]).unwrap()[0][0].integer().unwrap()
+            self.book.tables().unwrap().execute(query, &[]).unwrap()[0][0].integer().unwrap()
         }
 
         /// Folds all that is due, piece by piece.

@@ -1,4 +1,5 @@
-//! Loading: the accounts that commands name, whole, with the calls, corrections and orders they name, in one statement.
+//! Loading: the accounts that commands name, whole, with the calls, corrections and orders they name, in one statement. What is loaded is as the tables have
+//! it, so whoever decides on it has them follow the log first.
 
 use serde::Serialize;
 
@@ -15,12 +16,10 @@ pub struct Stored {
     pub key: AccountKey,
     /// Its row.
     pub account_id: i64,
-    /// The commit that wrote it last: what a commit of it must name.
-    pub version: i64,
-    /// How many commits wrote more of it than holds and charges.
-    pub shape: i64,
     /// What it holds.
     pub account: Account,
+    /// Calls that were claimed by steps that may not be applied yet, each with its step.
+    pub(super) unapplied: Vec<(i64, RequestId)>,
 }
 
 /// One account to load, with the calls, corrections and orders that matter.
@@ -46,7 +45,7 @@ impl LoadRequest {
 
 // The arrays of packages, calls, corrections and orders are JSON, so that one statement brings everything.
 const LOAD: &str = "
-SELECT a.customer_id, a.product_id, a.account_id, a.version, a.shape, a.entry_count, a.overrun, r.watch,
+SELECT a.customer_id, a.product_id, a.account_id, a.entry_count, a.overrun, r.watch,
     (SELECT json_group_array(json_array(number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority,
             created_at_ms, order_id, standing, phase, grant_digest))
         FROM packages WHERE account_id = a.account_id),
@@ -95,8 +94,8 @@ fn target_words(target: &CorrectionTarget) -> (&'static str, &str) {
 
 /// `None` where a column has another type than this version writes.
 fn read_stored(row: &[Value]) -> Option<Result<Stored, StoreError>> {
-    let [customer_id, product_id, account_id, version, shape, more @ ..] = row else { return None };
-    let [entry_count, overrun, watch, packages, calls, corrections, orders] = more else { return None };
+    let [customer_id, product_id, account_id, entry_count, overrun, more @ ..] = row else { return None };
+    let [watch, packages, calls, corrections, orders] = more else { return None };
     let packages: Vec<PackageRow> = serde_json::from_str(packages.text()?).ok()?;
     let calls: Vec<(String, String, Option<i64>, u64, CallDetail)> = serde_json::from_str(calls.text()?).ok()?;
     let corrections: Vec<(String, String, String, Option<i64>, String, i64)> = serde_json::from_str(corrections.text()?).ok()?;
@@ -130,72 +129,7 @@ fn read_stored(row: &[Value]) -> Option<Result<Stored, StoreError>> {
         customer_id: CustomerId::new(customer_id.text()?).ok()?,
         product_id: ProductId::new(product_id.text()?).ok()?,
     };
-    let (account_id, version, shape) = (account_id.integer()?, version.integer()?, shape.integer()?);
-    Some(Ok(Stored { key, account_id, version, shape, account }))
-}
-
-/// What others have made of an account's counters.
-#[derive(Clone, Debug)]
-pub struct Refreshed {
-    /// The account's row.
-    pub account_id: i64,
-    version: i64,
-    shape: i64,
-    entry_count: u64,
-    /// By the package's number, what of it is used and held.
-    counters: Vec<(u32, Quantity, Quantity)>,
-}
-
-// A row for each package of the accounts that were written since.
-const REFRESH: &str = "
-SELECT a.account_id, a.version, a.shape, a.entry_count, p.number, p.used, p.held
-FROM json_each(?1) AS k
-CROSS JOIN accounts AS a ON a.account_id = k.value ->> 0 AND a.version <> k.value ->> 1
-CROSS JOIN packages AS p ON p.account_id = a.account_id
-ORDER BY a.account_id";
-
-/// Which of some accounts, each by its row and version, others have written since, and what became of their counters, in the order of the rows: for a fraction of
-/// a load.
-///
-/// # Errors
-/// As [`load`].
-pub fn written_since(database: &impl Database, accounts: &[(i64, i64)]) -> Result<Vec<Refreshed>, StoreError> {
-    let accounts = serde_json::to_string(accounts).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    let mut written: Vec<Refreshed> = Vec::new();
-    for row in database.execute(REFRESH, &[Value::Text(accounts)])? {
-        let mut one = read_refreshed(&row).ok_or_else(|| StoreError::unreadable("account"))?;
-        match written.last_mut() {
-            Some(last) if last.account_id == one.account_id => last.counters.append(&mut one.counters),
-            _ => written.push(one),
-        }
-    }
-    Ok(written)
-}
-
-/// `None` where a column has another type than this version writes.
-fn read_refreshed(row: &[Value]) -> Option<Refreshed> {
-    let [account_id, version, shape, entry_count, number, used, held] = row else { return None };
-    let (used, held) = (Quantity::from_parts(used.integer()?)?, Quantity::from_parts(held.integer()?)?);
-    Some(Refreshed {
-        account_id: account_id.integer()?,
-        version: version.integer()?,
-        shape: shape.integer()?,
-        entry_count: u64::try_from(entry_count.integer()?).ok()?,
-        counters: vec![(u32::try_from(number.integer()?).ok()?, used, held)],
-    })
-}
-
-impl Stored {
-    /// Brings the account up to date where others did nothing but hold and charge; false where it must be loaded. The calls of others are not put in, and
-    /// those they ended are not taken out: a commit that takes such a call for live, or such a request id for new, is refused.
-    pub fn refresh(&mut self, refreshed: &Refreshed) -> bool {
-        let mut counters = refreshed.counters.iter();
-        let is_same = self.shape == refreshed.shape
-            && counters.all(|(number, used, held)| self.account.put_counters(*number, *used, *held));
-        self.version = refreshed.version;
-        self.account.put_entry_count(refreshed.entry_count);
-        is_same
-    }
+    Some(Ok(Stored { key, account_id: account_id.integer()?, account, unapplied: Vec::new() }))
 }
 
 /// What an account remembers; nothing where it has no row.

@@ -17,9 +17,9 @@ pub(super) struct Operation {
     /// What moved; an account's overrun; what a package was granted.
     pub(super) quantity: Option<i64>,
     pub(super) at_ms: Option<i64>,
-    /// An account's version; what is used of a package; the end of a call's lease; an entry's kind; a correction's quantity.
+    /// What is used of a package; the end of a call's lease; an entry's kind; a correction's quantity.
     pub(super) number_1: Option<i64>,
-    /// What is held of a package; that a changed call was held when it was decided on.
+    /// What is held of a package.
     pub(super) number_2: Option<i64>,
     /// A call's state; an entry's or a correction's correction id.
     pub(super) word: Option<String>,

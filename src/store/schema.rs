@@ -5,14 +5,13 @@ use crate::config::Durability;
 
 /// Statements that bring the schema from the version of their place to the next. Never edited once released; appended to.
 const MIGRATIONS: [&[&str]; 1] = [&[
-    // One customer's packages of one product. `version` goes up with every commit that touches the account, `shape` with every one of them that does
-    // more than hold and charge: between two of those nothing moves but counters and calls. `due_at_ms` is when the clock alone changes something of it.
+    // One customer's packages of one product. `version` goes up whenever the row is written for what became of the account. `due_at_ms` is when the clock
+    // alone changes something of it.
     "CREATE TABLE accounts (
         account_id INTEGER PRIMARY KEY,
         customer_id TEXT NOT NULL,
         product_id TEXT NOT NULL,
         version INTEGER NOT NULL DEFAULT 0,
-        shape INTEGER NOT NULL DEFAULT 0,
         entry_count INTEGER NOT NULL DEFAULT 0,
         overrun INTEGER NOT NULL DEFAULT 0 CHECK (overrun >= 0),
         last_call_at_ms INTEGER,
@@ -42,8 +41,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
         standing TEXT NOT NULL CHECK (standing IN ('open', 'frozen', 'released')),
         phase TEXT NOT NULL CHECK (phase IN ('scheduled', 'running', 'over')),
         grant_digest TEXT NOT NULL,
-        PRIMARY KEY (account_id, number),
-        CHECK (kind = 'unmetered' OR used + held <= granted)
+        PRIMARY KEY (account_id, number)
     ) STRICT, WITHOUT ROWID",
     // What a call writes names its account without a foreign key: accounts are never deleted, and the check would make every commit keep a journal.
     // A row is the claim on a request id. `lease_ends_ms` is set while the call's hold is live; `detail` is the rest of the call.
@@ -162,11 +160,28 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     include_str!("apply_operations.sql"),
     "CREATE VIEW notices AS SELECT NULL AS op, NULL AS account_id, NULL AS number, NULL AS id, NULL AS word, NULL AS at_ms, NULL AS detail",
     include_str!("apply_notices.sql"),
-    "CREATE VIEW steps AS SELECT NULL AS kind, NULL AS account_id, NULL AS version, NULL AS seq, NULL AS request_id, NULL AS package_number,
-        NULL AS quantity, NULL AS held, NULL AS at_ms, NULL AS number, NULL AS detail",
-    include_str!("apply_admission.sql"),
-    include_str!("apply_settlement.sql"),
-    include_str!("apply_counter.sql"),
+    // The log of all commits, in their order. What a step is, `log.rs` says. The tables follow it a thousand steps at a time; a step without a place in them
+    // says only that an account was changed otherwise.
+    "CREATE TABLE steps (
+        position INTEGER PRIMARY KEY,
+        kind INTEGER NOT NULL,
+        account_id INTEGER,
+        seq INTEGER,
+        request_id TEXT,
+        package_number INTEGER,
+        quantity INTEGER,
+        used INTEGER,
+        held INTEGER,
+        at_ms INTEGER,
+        state TEXT,
+        lease_ends_ms INTEGER,
+        hold_seq INTEGER,
+        detail TEXT
+    ) STRICT",
+    // Up to where the tables follow.
+    "CREATE TABLE log (applied INTEGER NOT NULL) STRICT",
+    "INSERT INTO log VALUES (0)",
+    include_str!("apply_steps.sql"),
 ]];
 
 /// How often a new connection tries to migrate.

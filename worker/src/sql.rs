@@ -59,7 +59,7 @@ impl Sqlite {
 
 impl Database for Sqlite {
     const PARAMETERS_MAX: usize = 100;
-    const INSERT: &'static str = "INSERT";
+    const OR_ROLLBACK: &'static str = "";
 
     fn execute(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Vec<Value>>, StoreError> {
         let bound = Array::new_with_length(u32::try_from(parameters.len()).unwrap_or(u32::MAX));

@@ -90,8 +90,9 @@ impl Core {
 
     /// When something is to be done or told first: the past or the present where that is so now.
     pub(super) fn wake_at_ms(&self) -> Option<i64> {
-        let (database, now_ms) = (self.book.database(), now_ms());
+        let now_ms = now_ms();
         let look = || {
+            let database = self.book.tables()?;
             let due_at_ms = self.due_at_ms()?;
             let is_unspread = outbox::has_unspread(database)?;
             if is_unspread { Ok(Some(now_ms)) } else { originals::wake_at_ms(database, due_at_ms, now_ms) }
@@ -104,7 +105,7 @@ impl Core {
 
     /// When something is due first: a lease ends, the clock changes an account, an order is to be posted, entries are old.
     fn due_at_ms(&self) -> Result<Option<i64>, StoreError> {
-        let rows = self.book.database().execute(
+        let rows = self.book.tables()?.execute(
             "SELECT min(at_ms) FROM (
                 SELECT min(lease_ends_ms) + 1 AS at_ms FROM calls WHERE lease_ends_ms IS NOT NULL
                 UNION ALL SELECT min(due_at_ms) FROM accounts WHERE due_at_ms IS NOT NULL
@@ -139,7 +140,7 @@ impl Core {
 
     /// One telling. Answers whether there is more to tell.
     async fn tell_once(&self) -> Result<bool, String> {
-        let database = self.book.database();
+        let database = self.book.tables().map_err(|error| error.to_string())?;
         let due_at_ms = self.due_at_ms().map_err(|error| error.to_string())?;
         let number = now_ms().max(self.last_telling.get().saturating_add(1));
         let next = originals::next_telling(database, due_at_ms, (number, now_ms())).map_err(|error| error.to_string())?;

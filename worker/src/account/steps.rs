@@ -71,8 +71,8 @@ impl Core {
 
     /// The attempt that this key was admitted to, or what is answered where there is nothing to take back.
     fn attempt_of(&self, key: &AccountKey, message: &CallMessage, idempotency_key: u64) -> Result<u32, Verdict> {
-        let calls = queries::call(self.book.database(), &key.customer_id, Some(&key.product_id), &message.request_id);
-        let calls = calls.map_err(|error| {
+        let find = |tables| queries::call(tables, &key.customer_id, Some(&key.product_id), &message.request_id);
+        let calls = self.book.tables().and_then(find).map_err(|error| {
             log::line(&format!("an abandoned claim cannot be looked for: {error}"));
             Verdict::Unavailable
         })?;
