@@ -2,13 +2,13 @@
 
 use proptest::prelude::*;
 
-use super::{admit, claim, grant, key, probe, settle, submit, submit_together, two_books};
-use crate::book::Book;
+use super::{admit, block_on, claim, grant, key, probe, settle, submit, submit_together, two_books};
+use crate::book::{Book, LedgerError};
 use crate::ids::{CorrectionId, PackageId, RequestId};
 use crate::ledger::{Admission, Claim, Command, Fingerprint, Outcome, Refusal, Settlement};
 use crate::quantity::{Delta, Quantity};
 use crate::store::testing::Sqlite;
-use crate::store::{LoadRequest, fold, load, reports};
+use crate::store::{Database as _, LoadRequest, Value, fold, load, reports};
 
 /// Each is too late once and looks first from then on, under the lock: the lock, what the others did, the commit, and the end of it.
 fn two_contending_books() -> (tempfile::TempDir, Book<Sqlite>, Book<Sqlite>) {
@@ -124,6 +124,57 @@ fn an_id_that_another_instance_claimed_is_refused() {
     let (_folder, first, second) = two_contending_books();
     submit(&second, "c", admit("same"));
     assert_eq!(submit(&first, "c", admit("same")).result, Err(Refusal::InFlight));
+}
+
+#[test]
+fn who_is_further_behind_than_the_log_goes_back_is_refused_and_forgets() {
+    let (_folder, first, second) = two_contending_books();
+    submit(&first, "c", admit("a"));
+    for number in 0..20 {
+        submit(&second, "c", admit(&format!("b{number}")));
+    }
+    let tables = second.tables().unwrap();
+    tables.execute("DELETE FROM steps WHERE position < (SELECT applied FROM log)", &[]).unwrap();
+    // As one that is still trusting, and as one that looks first.
+    first.contention.looked(false);
+    for request_id in ["c", "d"] {
+        let held = submit(&first, "c", admit(request_id)).balance.held;
+        assert_eq!(held, if request_id == "c" { "28" } else { "29" }.parse().unwrap());
+    }
+    assert_eq!(submit(&second, "c", settle("b0")).balance.held, "28".parse().unwrap());
+    assert_nothing_is_misremembered(&first);
+    assert_balanced(&second);
+}
+
+#[test]
+fn an_account_whose_row_was_altered_fails_alone() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "10");
+    grant(&first, "d", "q", "10");
+    for number in 0..5 {
+        submit(&first, "c", admit(&format!("r{number}")));
+    }
+    first.tables().unwrap().execute("UPDATE packages SET granted = 30000 WHERE package_id = 'p'", &[]).unwrap();
+    let settled = block_on(second.submit(&key("c"), settle("r0"), 10));
+    assert!(matches!(settled, Err(LedgerError::Corrupt(_))), "{settled:?}");
+    assert!(submit(&second, "d", admit("sound")).admission().is_some());
+    assert_eq!(submit(&first, "d", settle("sound")).balance.used, Quantity::ONE);
+}
+
+#[test]
+fn an_account_is_loaded_with_the_steps_that_are_not_applied() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "3");
+    submit(&first, "c", admit("a"));
+    submit(&first, "c", settle("a"));
+    submit(&first, "c", admit("b"));
+    let unapplied = "SELECT count(*) FROM steps CROSS JOIN log WHERE position > applied AND kind > 0";
+    assert_eq!(second.database().execute(unapplied, &[]).unwrap(), [[Value::Integer(3)]]);
+    let balance = submit(&second, "c", admit("d")).balance;
+    assert_eq!((balance.used, balance.held), (Quantity::ONE, "2".parse().unwrap()));
+    assert_eq!(second.database().execute(unapplied, &[]).unwrap(), [[Value::Integer(4)]]);
+    assert!(matches!(submit(&second, "c", admit("e")).result, Err(Refusal::Exhausted { .. })));
+    assert_eq!(submit(&second, "c", admit("a")).admission(), Some(&Admission::Replay));
 }
 
 fn settle_at(request_id: &str, charge: &str) -> Command {
