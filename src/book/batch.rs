@@ -24,8 +24,7 @@ impl<D: Database> Book<D> {
             Err(error) => error,
         };
         // What was decided and not written must not be remembered, nor what was written and not committed.
-        self.accounts.borrow_mut().clear();
-        self.follower.lose();
+        self.forget();
         match error {
             StoreError::PackageIdTaken | StoreError::Corrupt(_) if waiting.len() > 1 => {
                 let mut result = Ok(());
@@ -53,10 +52,12 @@ impl<D: Database> Book<D> {
         }
     }
 
-    /// First on the accounts as they are remembered; where that was too late or is not enough, on accounts loaded under the write lock.
+    /// First on the accounts as they are remembered; where that was too late or is not enough, on loaded ones.
     fn attempt(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
-        self.apply_where_due()?;
-        let is_locked = self.contention.is_wary() || self.follower.followed().is_none() || !unknown_accounts(&self.accounts.borrow(), waiting).is_empty();
+        let is_locked = self.contention.is_wary()
+            || self.follower.followed().is_none()
+            || self.follower.is_application_due()
+            || !unknown_accounts(&self.accounts.borrow(), waiting).is_empty();
         let attempted = if is_locked {
             self.database.transaction(|| self.attempt_remembered(waiting, true))
         } else {
@@ -64,27 +65,37 @@ impl<D: Database> Book<D> {
         };
         match attempted {
             Ok(Some(replies)) => return Ok(replies),
-            Ok(None) | Err(StoreError::ClaimTaken | StoreError::PackageIdTaken) => {}
-            Err(StoreError::Stale) => self.contention.was_too_late(),
+            // Whoever is refused again and again keeps nobody from writing.
+            Ok(None) if !self.has_decided(waiting) => {
+                if let Some(replies) = self.database.snapshot(|| self.attempt_loaded(waiting, false))? {
+                    return Ok(replies);
+                }
+            }
+            Ok(None) => {}
+            Err(StoreError::Stale) if !is_locked => self.contention.was_too_late(),
+            // What was applied under the lock is no longer.
+            Err(StoreError::Stale | StoreError::ClaimTaken | StoreError::PackageIdTaken) => self.forget(),
             Err(error) => return Err(error),
         }
-        self.database.transaction(|| self.attempt_loaded(waiting))
+        let loaded = self.database.transaction(|| self.attempt_loaded(waiting, true))?;
+        loaded.ok_or_else(|| StoreError::Unavailable("accounts cannot be loaded".to_owned()))
     }
 
-    fn apply_where_due(&self) -> Result<(), StoreError> {
-        if self.follower.is_application_due() {
-            // Another instance may have done it.
-            self.applied_to(&mut self.accounts.borrow_mut(), store::log::ends(&self.database)?.1);
-        }
-        if self.follower.is_application_due() {
-            self.apply(&mut self.accounts.borrow_mut())?;
-        }
-        Ok(())
+    /// Nothing that is remembered is what the database has.
+    fn forget(&self) {
+        self.accounts.borrow_mut().clear();
+        self.follower.lose();
     }
 
-    /// Has the tables follow the log.
+    fn has_decided(&self, waiting: &[Waiting]) -> bool {
+        let accounts = self.accounts.borrow();
+        waiting.iter().any(|one| accounts.get(&one.key).is_some_and(|stored| stored.account.has_changes()))
+    }
+
+    /// Has the tables follow the log. Where that cannot be, no account of this batch is to blame for it, and nothing is written until it can.
     fn apply(&self, accounts: &mut HashMap<AccountKey, Stored>) -> Result<(), StoreError> {
-        store::log::apply(&self.database)?;
+        store::log::apply(&self.database)
+            .map_err(|error| StoreError::Unavailable(format!("the log cannot be applied: {error}")))?;
         self.applied_to(accounts, self.follower.followed().unwrap_or_default());
         Ok(())
     }
@@ -100,9 +111,12 @@ impl<D: Database> Book<D> {
         let mut accounts = self.accounts.borrow_mut();
         if is_locked {
             self.follow(&mut accounts)?;
+            if self.follower.is_application_due() {
+                self.apply(&mut accounts)?;
+            }
         }
         let unknown = unknown_accounts(&accounts, waiting);
-        self.load_into(&mut accounts, waiting, |key| unknown.contains(&key))?;
+        self.load_into(&mut accounts, waiting, |key| unknown.contains(&key), is_locked)?;
         let replies = decide(&mut accounts, waiting);
         // A refusal may come from an account that is no longer as it was, or that does not remember a call that has ended.
         if waiting.iter().zip(&replies).any(|(one, reply)| reply.result.is_err() && !unknown.contains(&&one.key)) {
@@ -127,31 +141,38 @@ impl<D: Database> Book<D> {
             accounts.clear();
         }
         let written: Vec<i64> = others.steps.iter().filter_map(|step| step.account_id).collect();
-        accounts.retain(|_, stored| {
-            !written.contains(&stored.account_id) || others.steps.iter().all(|step| stored.follow(step))
-        });
+        accounts.retain(|_, stored| !written.contains(&stored.account_id) || others.steps.iter().all(|step| stored.follow(step)));
         self.follower.followed_to(last.position);
         self.applied_to(accounts, others.applied);
         Ok(())
     }
 
-    /// In a transaction.
-    fn attempt_loaded(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
-        let mut accounts = self.accounts.borrow_mut();
-        self.follow(&mut accounts)?;
-        self.load_into(&mut accounts, waiting, |_| true)?;
-        let replies = decide(&mut accounts, waiting);
-        self.write(&mut accounts, waiting, true)?;
-        Ok(replies)
+    /// Under the write lock; or in a snapshot, where None says that something is to be written.
+    fn attempt_loaded(&self, waiting: &[Waiting], is_locked: bool) -> Result<Option<Vec<Reply>>, StoreError> {
+        {
+            let mut accounts = self.accounts.borrow_mut();
+            self.follow(&mut accounts)?;
+            if !self.load_into(&mut accounts, waiting, |_| true, is_locked)? {
+                return Ok(None);
+            }
+        }
+        let replies = decide(&mut self.accounts.borrow_mut(), waiting);
+        if is_locked {
+            self.write(&mut self.accounts.borrow_mut(), waiting, true)?;
+        } else if self.has_decided(waiting) {
+            return Ok(None);
+        }
+        Ok(Some(replies))
     }
 
-    /// Under the write lock, except where there is nothing to load.
+    /// False where the tables would have to follow the log first, which only the write lock allows.
     fn load_into(
         &self,
         accounts: &mut HashMap<AccountKey, Stored>,
         waiting: &[Waiting],
         wanted: impl Fn(&AccountKey) -> bool,
-    ) -> Result<(), StoreError> {
+        is_locked: bool,
+    ) -> Result<bool, StoreError> {
         let mut requests: Vec<LoadRequest> = Vec::new();
         for one in waiting.iter().filter(|one| wanted(&one.key)) {
             let place = requests.iter().position(|request| request.key == one.key);
@@ -165,7 +186,7 @@ impl<D: Database> Book<D> {
             request.orders.extend(one.command.order());
         }
         if requests.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         if accounts.len() + requests.len() > CACHED_ACCOUNTS_MAX {
             // What the batch in hand needs or has decided stays.
@@ -176,6 +197,9 @@ impl<D: Database> Book<D> {
         }
         let mut loaded = store::load(&self.database, &requests)?;
         if !self.catch_up(&mut loaded, waiting)? {
+            if !is_locked {
+                return Ok(false);
+            }
             self.apply(accounts)?;
             loaded = store::load(&self.database, &requests)?;
         }
@@ -183,7 +207,7 @@ impl<D: Database> Book<D> {
             stored.account.put_terms(self.terms.get(&stored.key.product_id).cloned().unwrap_or_default());
             accounts.insert(stored.key.clone(), stored);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Has accounts follow the steps that were not applied when they were loaded; false where a command names a call of such a step, which only the tables can
@@ -235,7 +259,7 @@ impl<D: Database> Book<D> {
         store::commit(&self.database, &mut commit, in_transaction)?;
         self.follower.followed_to(commit.last());
         if commit.is_more_than_steps() {
-            self.follower.applied_to(commit.last());
+            self.applied_to(accounts, commit.last());
         }
         if commit.has_events() {
             self.are_events_written.set(true);

@@ -25,10 +25,10 @@ CREATE TRIGGER apply_steps AFTER UPDATE OF applied ON log BEGIN
         WHERE position > OLD.applied AND kind >= 0 GROUP BY account_id) AS moved
     WHERE accounts.account_id = moved.account_id;
 
-    -- -1: a counter of the deployment. `detail` is its name.
+    -- -1: a counter of the deployment. `detail` is its name. It stays at the largest number that there is.
     INSERT INTO metrics
-    SELECT detail, sum(quantity) FROM steps WHERE position > OLD.applied AND kind = -1 GROUP BY detail
-    ON CONFLICT (name) DO UPDATE SET value = value + excluded.value;
+    SELECT detail, quantity FROM steps WHERE position > OLD.applied AND kind = -1
+    ON CONFLICT (name) DO UPDATE SET value = min(value + excluded.value, 9223372036854775807);
 
     -- Who follows the log and is not far behind still finds what was applied.
     DELETE FROM steps WHERE position <= OLD.applied - 4096;

@@ -298,7 +298,9 @@ pub fn commit<D: Database>(database: &D, commit: &mut Commit, in_transaction: bo
         // Operations say how a table's row is from now on, so all that came before must be in it.
         all.push((log::apply_statement::<D>(), &[]));
         all.extend(statements::<D>(&commit.operations, COLUMNS, |rows| insert_statement::<D>("operations", COLUMNS, rows)));
-        all.extend(statements::<D>(&commit.notices, NOTICE_COLUMNS, |rows| insert_statement::<D>("notices", NOTICE_COLUMNS, rows)));
+        all.extend(statements::<D>(&commit.notices, NOTICE_COLUMNS, |rows| {
+            insert_statement::<D>("notices", NOTICE_COLUMNS, rows)
+        }));
     }
     let run = || all.iter().try_for_each(|(statement, values)| database.execute(statement, values).map(drop));
     if in_transaction || all.len() == 1 { run() } else { database.transaction(run) }

@@ -121,7 +121,9 @@ impl StoreError {
     pub fn from_message(message: &str) -> Self {
         if message.contains("UNIQUE constraint failed: steps.position") {
             Self::Stale
-        } else if message.contains("NOT NULL constraint failed: steps.kind") || message.contains("UNIQUE constraint failed: calls.") {
+        } else if message.contains("NOT NULL constraint failed: steps.kind")
+            || message.contains("UNIQUE constraint failed: calls.")
+        {
             Self::ClaimTaken
         } else if message.contains("UNIQUE constraint failed: packages.package_id") {
             Self::PackageIdTaken

@@ -43,9 +43,11 @@ impl LoadRequest {
     }
 }
 
+// An account that had more entries than it knows of cannot be read: the next one would be one of those.
 // The arrays of packages, calls, corrections and orders are JSON, so that one statement brings everything.
 const LOAD: &str = "
-SELECT a.customer_id, a.product_id, a.account_id, a.entry_count, a.overrun, r.watch,
+SELECT a.customer_id, a.product_id, a.account_id,
+    iif(a.entry_count >= (SELECT coalesce(max(seq), 0) FROM entries WHERE account_id = a.account_id), a.entry_count, NULL), a.overrun, r.watch,
     (SELECT json_group_array(json_array(number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority,
             created_at_ms, order_id, standing, phase, grant_digest))
         FROM packages WHERE account_id = a.account_id),

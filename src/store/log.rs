@@ -77,7 +77,7 @@ fn call_values(call: Option<&Call>) -> [Value; 4] {
 pub(super) fn counter_step(name: String, increment: u64) -> StepRow {
     let mut row = [const { Value::Null }; STEP_VALUES];
     let [_, kind, _, _, _, _, quantity, .., detail, _] = &mut row;
-    (*kind, *quantity, *detail) = (COUNTER.into(), integer(increment), name.into());
+    (*kind, *quantity, *detail) = (COUNTER.into(), i64::try_from(increment).unwrap_or(i64::MAX).into(), name.into());
     row
 }
 
@@ -173,7 +173,8 @@ pub fn follow(database: &impl Database, position: i64, accounts: Option<&[i64]>)
         &[position.into(), accounts.into()],
     )?;
     let applied = rows.first().and_then(|row| row.last()).and_then(Value::integer).unwrap_or(position);
-    let steps = rows.into_iter().map(|row| read_step(row).ok_or_else(|| StoreError::unreadable("step"))).collect::<Result<_, _>>()?;
+    let steps =
+        rows.into_iter().map(|row| read_step(row).ok_or_else(|| StoreError::unreadable("step"))).collect::<Result<_, _>>()?;
     Ok(Followed { steps, applied })
 }
 

@@ -128,37 +128,96 @@ fn an_id_that_another_instance_claimed_is_refused() {
 
 #[test]
 fn who_is_further_behind_than_the_log_goes_back_is_refused_and_forgets() {
-    let (_folder, first, second) = two_contending_books();
-    submit(&first, "c", admit("a"));
-    for number in 0..20 {
-        submit(&second, "c", admit(&format!("b{number}")));
+    for is_trusting in [true, false] {
+        let (_folder, first, second) = two_contending_books();
+        grant(&first, "d", "q", "10");
+        submit(&first, "c", admit("a"));
+        for number in 0..20 {
+            submit(&second, "c", admit(&format!("b{number}")));
+        }
+        submit(&second, "d", admit("last"));
+        let tables = second.tables().unwrap();
+        tables.execute("DELETE FROM steps WHERE position < (SELECT applied FROM log)", &[]).unwrap();
+        for _ in 0..if is_trusting { 20 } else { 0 } {
+            first.contention.looked(false);
+        }
+        let held = submit(&first, "c", admit("next")).balance.held;
+        assert_eq!(held, "28".parse().unwrap());
+        assert_eq!(submit(&second, "c", settle("b0")).balance.held, "27".parse().unwrap());
+        assert_nothing_is_misremembered(&first);
+        assert_balanced(&second);
     }
-    let tables = second.tables().unwrap();
-    tables.execute("DELETE FROM steps WHERE position < (SELECT applied FROM log)", &[]).unwrap();
-    // As one that is still trusting, and as one that looks first.
-    first.contention.looked(false);
-    for request_id in ["c", "d"] {
-        let held = submit(&first, "c", admit(request_id)).balance.held;
-        assert_eq!(held, if request_id == "c" { "28" } else { "29" }.parse().unwrap());
-    }
-    assert_eq!(submit(&second, "c", settle("b0")).balance.held, "28".parse().unwrap());
-    assert_nothing_is_misremembered(&first);
-    assert_balanced(&second);
 }
 
 #[test]
 fn an_account_whose_row_was_altered_fails_alone() {
-    let (_folder, first, second) = two_books();
-    grant(&first, "c", "p", "10");
-    grant(&first, "d", "q", "10");
-    for number in 0..5 {
-        submit(&first, "c", admit(&format!("r{number}")));
+    for altered in
+        ["UPDATE packages SET granted = 30000 WHERE account_id = 1", "UPDATE accounts SET entry_count = 2 WHERE account_id = 1"]
+    {
+        let (_folder, first, second) = two_books();
+        grant(&first, "c", "p", "10");
+        grant(&first, "d", "q", "10");
+        for number in 0..5 {
+            submit(&first, "c", admit(&format!("r{number}")));
+        }
+        first.tables().unwrap().execute(altered, &[]).unwrap();
+        let settled = block_on(second.submit(&key("c"), settle("r0"), 10));
+        assert!(matches!(settled, Err(LedgerError::Corrupt(_))), "{settled:?}");
+        assert!(submit(&second, "d", admit("sound")).admission().is_some());
+        assert_eq!(submit(&first, "d", settle("sound")).balance.used, Quantity::ONE);
     }
-    first.tables().unwrap().execute("UPDATE packages SET granted = 30000 WHERE package_id = 'p'", &[]).unwrap();
-    let settled = block_on(second.submit(&key("c"), settle("r0"), 10));
-    assert!(matches!(settled, Err(LedgerError::Corrupt(_))), "{settled:?}");
-    assert!(submit(&second, "d", admit("sound")).admission().is_some());
-    assert_eq!(submit(&first, "d", settle("sound")).balance.used, Quantity::ONE);
+}
+
+#[test]
+fn what_was_applied_in_vain_is_not_taken_for_applied() {
+    let (_folder, first, _second) = two_books();
+    for (customer, package, request_id) in [("d", "q", "old"), ("c", "p", "x")] {
+        grant(&first, customer, package, "10");
+        submit(&first, customer, admit(request_id));
+        submit(&first, customer, settle(request_id));
+    }
+    // Has the tables follow.
+    assert_eq!(submit(&first, "c", admit("x")).admission(), Some(&Admission::Replay));
+    submit(&first, "c", admit("recent"));
+    submit(&first, "c", settle("recent"));
+    // One needs the tables to follow, and the other then has the whole transaction refused.
+    let replies = submit_together(&first, vec![(key("c"), admit("recent")), (key("d"), admit("old"))]);
+    for reply in replies {
+        assert_eq!(reply.admission(), Some(&Admission::Replay));
+    }
+    assert_balanced(&first);
+}
+
+#[test]
+fn a_log_that_cannot_be_applied_stops_the_ledger_and_loses_nothing() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "100");
+    grant(&first, "d", "q", "100");
+    submit(&first, "d", admit("held"));
+    submit(&second, "d", probe("warm"));
+    // Nobody but a hand could have written it.
+    first.tables().unwrap().execute("INSERT INTO entries VALUES (1, 9, 4, 1, 1, 'x', NULL, 1)", &[]).unwrap();
+    let admitted = |customer: &str, number: usize| block_on(first.submit(&key(customer), admit(&format!("r{number}")), 10));
+    assert!((0..12).any(|number| admitted("c", number).is_err()));
+    // The others go on for as long as the log may grow.
+    assert!((0..12).any(|number| matches!(admitted("d", number), Err(LedgerError::Unavailable(_)))));
+    first.defer(&key("d"), settle("held")).unwrap();
+    assert!(first.flush_deferred(20).is_err());
+    assert_eq!(first.deferred_count(), 1);
+    first.database().execute("DELETE FROM entries WHERE request_id = 'x'", &[]).unwrap();
+    first.flush_deferred(20).unwrap();
+    assert_eq!(submit(&second, "d", admit("next")).balance.used, Quantity::ONE);
+    assert_balanced(&second);
+}
+
+#[test]
+fn a_refusal_that_writes_nothing_takes_no_lock() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "1");
+    submit(&first, "c", admit("a"));
+    assert!(matches!(submit(&first, "c", admit("b")).result, Err(Refusal::Exhausted { .. })));
+    let refused = second.database().transaction(|| Ok(submit(&first, "c", admit("d")).result)).unwrap();
+    assert!(matches!(refused, Err(Refusal::Exhausted { .. })));
 }
 
 #[test]
@@ -210,6 +269,7 @@ enum Step {
     Flush,
     Compare,
     Fold,
+    Batch(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<(bool, bool, Step)>> {
@@ -222,10 +282,11 @@ fn steps() -> impl Strategy<Value = Vec<(bool, bool, Step)>> {
         2 => call.clone().prop_map(Step::SettleLater),
         1 => call.clone().prop_map(Step::Lose),
         1 => (0..3_usize).prop_map(Step::Grant),
-        1 => call.prop_map(Step::Adjust),
+        1 => call.clone().prop_map(Step::Adjust),
         1 => Just(Step::Flush),
         1 => Just(Step::Compare),
         1 => Just(Step::Fold),
+        3 => call.prop_map(Step::Batch),
     ];
     proptest::collection::vec((any::<bool>(), any::<bool>(), step), 1..120)
 }
@@ -253,6 +314,12 @@ fn take(book: &Book<Sqlite>, customer: &str, step: Step) {
         }
         Step::Flush => book.flush_deferred(10).unwrap(),
         Step::Compare => assert_nothing_is_misremembered(book),
+        Step::Batch(call) => {
+            let name = |number: usize| format!("r{}", (call + number) % CALLS);
+            let commands = (0..4).map(|number| (key(if number % 2 == 0 { "c" } else { "d" }), number));
+            let commands = commands.map(|(key, number)| (key, if number < 3 { admit(&name(number)) } else { settle(&name(5)) }));
+            drop(submit_together(book, commands.collect()));
+        }
         // What has ended by now.
         Step::Fold => drop(fold(book.database(), 12, 1, 3).unwrap()),
     }
