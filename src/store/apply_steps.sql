@@ -27,7 +27,7 @@ CREATE TRIGGER apply_steps AFTER UPDATE OF applied ON log BEGIN
 
     -- -1: a counter of the deployment. `detail` is its name. It stays at the largest number that there is.
     INSERT INTO metrics
-    SELECT detail, quantity FROM steps WHERE position > OLD.applied AND kind = -1
+    SELECT detail, CAST(total(quantity) AS INTEGER) FROM steps WHERE position > OLD.applied AND kind = -1 GROUP BY detail
     ON CONFLICT (name) DO UPDATE SET value = min(value + excluded.value, 9223372036854775807);
 
     -- Who follows the log and is not far behind still finds what was applied.
