@@ -58,11 +58,16 @@ impl<D: Database> Book<D> {
             || self.follower.followed().is_none()
             || self.follower.is_application_due()
             || !unknown_accounts(&self.accounts.borrow(), waiting).is_empty();
+        self.follower.take_applying();
         let attempted = if is_locked {
             self.database.transaction(|| self.attempt_remembered(waiting, true))
         } else {
             self.attempt_remembered(waiting, false)
         };
+        if self.follower.take_applying() && attempted.is_err() {
+            // What was applied in the transaction is no longer.
+            self.forget();
+        }
         match attempted {
             Ok(Some(replies)) => return Ok(replies),
             // Whoever is refused again and again keeps nobody from writing.
@@ -73,8 +78,7 @@ impl<D: Database> Book<D> {
             }
             Ok(None) => {}
             Err(StoreError::Stale) if !is_locked => self.contention.was_too_late(),
-            // What was applied under the lock is no longer.
-            Err(StoreError::Stale | StoreError::ClaimTaken | StoreError::PackageIdTaken) => self.forget(),
+            Err(StoreError::Stale | StoreError::ClaimTaken | StoreError::PackageIdTaken) => {}
             Err(error) => return Err(error),
         }
         let loaded = self.database.transaction(|| self.attempt_loaded(waiting, true))?;
@@ -96,6 +100,7 @@ impl<D: Database> Book<D> {
     fn apply(&self, accounts: &mut HashMap<AccountKey, Stored>) -> Result<(), StoreError> {
         store::log::apply(&self.database)
             .map_err(|error| StoreError::Unavailable(format!("the log cannot be applied: {error}")))?;
+        self.follower.applies();
         self.applied_to(accounts, self.follower.followed().unwrap_or_default());
         Ok(())
     }

@@ -10,6 +10,8 @@ const APPLIED_AT_ONCE: i64 = if cfg!(test) { 10 } else { 1024 };
 pub(super) struct Follower {
     /// The last step that is followed, and the last that is known to be applied. None before the first batch, and after a failure.
     ends: Cell<Option<(i64, i64)>>,
+    /// Something was applied in a transaction that may still be refused.
+    is_applying: Cell<bool>,
 }
 
 impl Follower {
@@ -31,6 +33,16 @@ impl Follower {
     /// Begins with the last step and the last that is applied.
     pub(super) fn begin(&self, ends: (i64, i64)) {
         self.ends.set(Some(ends));
+    }
+
+    /// Something is applied in a transaction that may still be refused.
+    pub(super) fn applies(&self) {
+        self.is_applying.set(true);
+    }
+
+    /// Whether something was applied since this was asked last.
+    pub(super) fn take_applying(&self) -> bool {
+        self.is_applying.take()
     }
 
     /// After a failure nothing is known.
