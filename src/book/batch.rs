@@ -71,7 +71,7 @@ impl<D: Database> Book<D> {
         match attempted {
             Ok(Some(replies)) => return Ok(replies),
             // Whoever is refused again and again keeps nobody from writing.
-            Ok(None) if !self.has_decided(waiting) => {
+            Ok(None) if !self.has_decided(waiting) && !self.meters.borrow().are_due() => {
                 if let Some(replies) = self.database.snapshot(|| self.attempt_loaded(waiting, false))? {
                     return Ok(replies);
                 }
@@ -96,10 +96,9 @@ impl<D: Database> Book<D> {
         waiting.iter().any(|one| accounts.get(&one.key).is_some_and(|stored| stored.account.has_changes()))
     }
 
-    /// Has the tables follow the log. Where that cannot be, no account of this batch is to blame for it, and nothing is written until it can.
+    /// Has the tables follow the log. Where that cannot be, nothing is written until it can.
     fn apply(&self, accounts: &mut HashMap<AccountKey, Stored>) -> Result<(), StoreError> {
-        store::log::apply(&self.database)
-            .map_err(|error| StoreError::Unavailable(format!("the log cannot be applied: {error}")))?;
+        store::log::apply(&self.database)?;
         self.follower.applies();
         self.applied_to(accounts, self.follower.followed().unwrap_or_default());
         Ok(())

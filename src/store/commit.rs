@@ -293,15 +293,19 @@ pub fn commit<D: Database>(database: &D, commit: &mut Commit, in_transaction: bo
         return Err(StoreError::Unavailable("a commit is too large".to_owned()));
     }
     fill_up::<D>(&mut commit.steps);
-    let mut all = statements::<D>(&commit.steps, STEP_VALUES, log::append_statement::<D>);
-    if commit.is_more_than_steps() {
-        // Operations say how a table's row is from now on, so all that came before must be in it.
-        all.push((log::apply_statement::<D>(), &[]));
-        all.extend(statements::<D>(&commit.operations, COLUMNS, |rows| insert_statement::<D>("operations", COLUMNS, rows)));
-        all.extend(statements::<D>(&commit.notices, NOTICE_COLUMNS, |rows| {
-            insert_statement::<D>("notices", NOTICE_COLUMNS, rows)
-        }));
-    }
-    let run = || all.iter().try_for_each(|(statement, values)| database.execute(statement, values).map(drop));
-    if in_transaction || all.len() == 1 { run() } else { database.transaction(run) }
+    let appends = statements::<D>(&commit.steps, STEP_VALUES, log::append_statement::<D>);
+    let mut others = statements::<D>(&commit.operations, COLUMNS, |rows| insert_statement::<D>("operations", COLUMNS, rows));
+    others
+        .extend(statements::<D>(&commit.notices, NOTICE_COLUMNS, |rows| insert_statement::<D>("notices", NOTICE_COLUMNS, rows)));
+    let write = |(statement, values): &(String, &[Value])| database.execute(statement, values).map(drop);
+    let run = || {
+        appends.iter().try_for_each(write)?;
+        if commit.is_more_than_steps() {
+            // Operations say how a table's row is from now on, so all that came before must be in it.
+            log::apply(database)?;
+        }
+        others.iter().try_for_each(write)
+    };
+    let is_one_statement = appends.len() == 1 && !commit.is_more_than_steps();
+    if in_transaction || is_one_statement { run() } else { database.transaction(run) }
 }

@@ -107,14 +107,13 @@ pub(super) fn append_statement<D: Database>(rows: usize) -> String {
 /// Has the tables follow the log to its end, in one statement and all or nothing. Does nothing where they have.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where the tables contradict the log.
+/// [`StoreError::Unavailable`], also where the tables contradict the log: whose commit finds that out is not to blame, and all of it must wait until a person has
+/// seen to it.
 pub fn apply<D: Database>(database: &D) -> Result<(), StoreError> {
-    database.execute(&apply_statement::<D>(), &[]).map(drop)
-}
-
-pub(super) fn apply_statement<D: Database>() -> String {
     let last = "(SELECT max(position) FROM steps)";
-    format!("UPDATE {} log SET applied = {last} WHERE applied < {last}", D::OR_ROLLBACK)
+    let statement = format!("UPDATE {} log SET applied = {last} WHERE applied < {last}", D::OR_ROLLBACK);
+    let applied = database.execute(&statement, &[]).map(drop);
+    applied.map_err(|error| StoreError::Unavailable(format!("the log cannot be applied: {error}")))
 }
 
 /// Appends that an account was changed by more than steps, where the tables follow the log to its end, and goes on doing so. In the transaction of that change.

@@ -211,6 +211,24 @@ fn a_log_that_cannot_be_applied_stops_the_ledger_and_loses_nothing() {
 }
 
 #[test]
+fn a_settle_that_finds_the_log_cannot_be_applied_waits_until_it_can() {
+    let (_folder, first, second) = two_books();
+    grant(&first, "c", "p", "100");
+    grant(&first, "d", "q", "1");
+    submit(&first, "d", admit("held"));
+    first.tables().unwrap().execute("INSERT INTO entries VALUES (1, 2, 4, 1, 1, 'x', NULL, 1)", &[]).unwrap();
+    submit(&first, "c", admit("contradicted"));
+    // It tells of the package's end, so it is more than steps.
+    first.defer(&key("d"), settle("held")).unwrap();
+    assert!(first.flush_deferred(20).is_err());
+    assert_eq!(first.deferred_count(), 1);
+    first.database().execute("DELETE FROM entries WHERE request_id = 'x'", &[]).unwrap();
+    first.flush_deferred(20).unwrap();
+    assert_eq!(submit(&second, "d", probe("next")).balance.used, Quantity::ONE);
+    assert_balanced(&second);
+}
+
+#[test]
 fn a_refusal_that_writes_nothing_takes_no_lock() {
     let (_folder, first, second) = two_books();
     grant(&first, "c", "p", "1");
