@@ -130,7 +130,7 @@ impl<D: Database> Book<D> {
         Ok(Some(replies))
     }
 
-    /// Under the write lock: brings all accounts that are remembered up to date, or forgets those that others changed by more than steps.
+    /// Under the write lock or in a snapshot: brings all accounts that are remembered up to date, or forgets those that others changed by more than steps.
     pub(super) fn follow(&self, accounts: &mut HashMap<AccountKey, Stored>) -> Result<(), StoreError> {
         let Some(position) = self.follower.followed() else {
             accounts.clear();

@@ -87,11 +87,12 @@ pub(super) async fn page<D: Database>(context: &Context<'_, D>, query: Query<'_>
     let only = query.id("customer_id", CustomerId::new)?;
     let after = query.cursor(LIST, |text| CustomerId::new(text).ok())?;
     let after = after.as_ref().map_or("", CustomerId::as_str);
-    let (accounts, next) = audited_accounts(context.tables()?, only.as_ref(), after, query.limit()?)?;
+    let tables = context.tables()?;
+    let (accounts, next) = audited_accounts(tables, only.as_ref(), after, query.limit()?)?;
     let mut page = AuditPage::empty(next.as_ref().map(CustomerId::as_str));
     let mut customer_before = None;
     for account in &accounts {
-        let findings = audit(context.tables()?, account)?;
+        let findings = audit(tables, account)?;
         page.customers += usize::from(customer_before != Some(&account.key.customer_id));
         customer_before = Some(&account.key.customer_id);
         page.calls += findings.calls;

@@ -5,7 +5,7 @@ use super::load::Stored;
 use super::log::{self, STEP_VALUES, StepRow};
 use super::notices::{self, NOTICE_COLUMNS};
 use super::operation::{COLUMNS, Op, Operation};
-use super::rows::{call_detail, kind_word, phase_word, standing_word, state_word};
+use super::rows::{call_detail, integer, kind_word, phase_word, standing_word, state_word};
 use crate::ids::RequestId;
 use crate::ledger::{Account, CallState, Changes, Correction, CorrectionTarget, Entry, EntryKind, Package, PackageKind};
 use crate::quantity::{Delta, Quantity};
@@ -28,11 +28,6 @@ pub struct Commit {
     /// The position of the last step.
     last: i64,
     has_events: bool,
-}
-
-/// A whole number as SQLite has it; counts and sequences never come near its end.
-fn integer(number: u64) -> Option<i64> {
-    i64::try_from(number).ok()
 }
 
 impl Commit {

@@ -5,13 +5,13 @@
 //! place: who comes second is refused, follows what the other wrote, and decides again. Applying writes what the steps did into the tables, many steps at once.
 //!
 //! What always holds: positions have no gaps and are never used twice; of a commit all steps are in the log or none; the tables are the sum of the steps up to
-//! `log.applied` and of nothing behind it; steps from before the last application stay for those who are not far behind.
+//! `log.applied` and of nothing behind it; the last few thousand applied steps stay for those who are not far behind.
 //!
 //! The border: what a step says about money was decided elsewhere.
 
 use super::database::{Database, StoreError, Value};
 use super::load::Stored;
-use super::rows::{call_detail, state_word};
+use super::rows::{call_detail, integer, state_word};
 use crate::ids::RequestId;
 use crate::ledger::{Call, CallState, Entry, EntryKind, Package};
 use crate::quantity::Quantity;
@@ -31,10 +31,6 @@ const CHANGED: i64 = -2;
 /// One step to append; its first value, the position, is set when it is.
 pub(super) type StepRow = [Value; STEP_VALUES];
 
-fn integer(number: u64) -> Value {
-    i64::try_from(number).ok().into()
-}
-
 /// What an entry of a call moved. The call is there with the last of its entries in a commit.
 pub(super) fn entry_step(account_id: i64, entry: &Entry, package: &Package, call: Option<&Call>, is_claim: bool) -> StepRow {
     let [state, lease_ends_ms, hold_seq, detail] = call_values(call);
@@ -42,7 +38,7 @@ pub(super) fn entry_step(account_id: i64, entry: &Entry, package: &Package, call
         Value::Null,
         i64::from(entry.kind as u8).into(),
         account_id.into(),
-        integer(entry.seq),
+        integer(entry.seq).into(),
         entry.request_id.as_ref().map(RequestId::as_str).into(),
         i64::from(entry.package_number).into(),
         entry.quantity.parts().into(),
@@ -70,7 +66,7 @@ pub(super) fn call_step(account_id: i64, call: &Call, is_claim: bool) -> StepRow
 fn call_values(call: Option<&Call>) -> [Value; 4] {
     let Some(call) = call else { return [const { Value::Null }; 4] };
     let lease_ends_ms = (call.state == CallState::Held).then_some(call.lease_ends_ms);
-    [state_word(call.state).into(), lease_ends_ms.into(), integer(call.hold_seq), call_detail(call).into()]
+    [state_word(call.state).into(), lease_ends_ms.into(), integer(call.hold_seq).into(), call_detail(call).into()]
 }
 
 /// A counter goes up.

@@ -85,6 +85,11 @@ pub(super) fn state_word(state: CallState) -> &'static str {
     }
 }
 
+/// A whole number as SQLite has it; counts and sequences never come near its end.
+pub(super) fn integer(number: u64) -> Option<i64> {
+    i64::try_from(number).ok()
+}
+
 fn quantity(parts: i64) -> Result<Quantity, StoreError> {
     Quantity::from_parts(parts).ok_or_else(|| StoreError::unreadable("quantity"))
 }

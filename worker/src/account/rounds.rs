@@ -93,7 +93,7 @@ impl Core {
         let now_ms = now_ms();
         let look = || {
             let database = self.book.tables()?;
-            let due_at_ms = self.due_at_ms()?;
+            let due_at_ms = self.due_at_ms(database)?;
             let is_unspread = outbox::has_unspread(database)?;
             if is_unspread { Ok(Some(now_ms)) } else { originals::wake_at_ms(database, due_at_ms, now_ms) }
         };
@@ -104,8 +104,8 @@ impl Core {
     }
 
     /// When something is due first: a lease ends, the clock changes an account, an order is to be posted, entries are old.
-    fn due_at_ms(&self) -> Result<Option<i64>, StoreError> {
-        let rows = self.book.tables()?.execute(
+    fn due_at_ms(&self, database: &impl Database) -> Result<Option<i64>, StoreError> {
+        let rows = database.execute(
             "SELECT min(at_ms) FROM (
                 SELECT min(lease_ends_ms) + 1 AS at_ms FROM calls WHERE lease_ends_ms IS NOT NULL
                 UNION ALL SELECT min(due_at_ms) FROM accounts WHERE due_at_ms IS NOT NULL
@@ -141,7 +141,7 @@ impl Core {
     /// One telling. Answers whether there is more to tell.
     async fn tell_once(&self) -> Result<bool, String> {
         let database = self.book.tables().map_err(|error| error.to_string())?;
-        let due_at_ms = self.due_at_ms().map_err(|error| error.to_string())?;
+        let due_at_ms = self.due_at_ms(database).map_err(|error| error.to_string())?;
         let number = now_ms().max(self.last_telling.get().saturating_add(1));
         let next = originals::next_telling(database, due_at_ms, (number, now_ms())).map_err(|error| error.to_string())?;
         let Some(telling) = next else { return Ok(false) };
