@@ -22,6 +22,10 @@ const GROWTH_KIB_MAX: u64 = 4 * 1024;
 const SMALL: usize = 50_000;
 const LARGE: usize = 50_000_000;
 
+/// A second instance is started whenever a call comes while the first is busy, be it with the end of the call before. Small
+/// calls are made so many at once, so that both are there, and warm, before a large one is measured.
+const SMALL_AT_ONCE: usize = 4;
+
 /// What the process has resident now, and the most it ever had since [`forget_peak`].
 fn resident_kib(gateway: &Gateway, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
@@ -63,45 +67,55 @@ async fn fifty_megabytes_need_four_mebibytes_more_than_fifty_kilobytes(suite: Ar
         (EVENTS, "data: {\"usage\":{\"total_tokens\":7}}\n\n: ", "\n\n"),
         (LINES, "{\"usage\":{\"total_tokens\":7}}\n[", "0]\n"),
     ];
+    let small = async |(content_type, begin, end)| {
+        let calls = (0..SMALL_AT_ONCE).map(|_| pass(&buyer, content_type, begin, SMALL, end));
+        futures::future::join_all(calls).await;
+    };
     for _ in 0..3 {
-        for (content_type, begin, end) in shapes {
-            pass(&buyer, content_type, begin, SMALL, end).await;
+        for shape in shapes {
+            small(shape).await;
         }
     }
     for (content_type, begin, end) in shapes {
         forget_peak(&gateway);
-        pass(&buyer, content_type, begin, SMALL, end).await;
-        let small = resident_kib(&gateway, "VmHWM:");
+        small((content_type, begin, end)).await;
+        let before = resident_kib(&gateway, "VmHWM:");
         pass(&buyer, content_type, begin, LARGE, end).await;
-        let grown = resident_kib(&gateway, "VmHWM:") - small;
+        let grown = resident_kib(&gateway, "VmHWM:") - before;
         assert!(grown <= GROWTH_KIB_MAX, "the peak grew by {grown} KiB: {content_type} {begin}");
     }
 }
 
-/// A JSON reply of about so many bytes in gzip, whose usage is 7 tokens.
-async fn pass_compressed(suite: &Suite, buyer: &Buyer, bytes: usize) {
+/// JSON of about so many bytes, in gzip, whose usage is 7 tokens.
+fn compressed(bytes: usize) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(br#"{"data":["#).unwrap();
     for _ in 0..bytes / WORD.len() {
         encoder.write_all(WORD.as_bytes()).unwrap();
     }
     encoder.write_all(br#"0],"usage":{"total_tokens":7}}"#).unwrap();
-    let script = Script::chunked().header("content-type", JSON).header("content-encoding", "gzip");
-    let call = buyer.ask(&json!({}), &script.then(suite.backend.keep(encoder.finish().unwrap(), 16_384)));
-    buyer.expect_charge(&call, &Charged::settled("7")).await;
+    encoder.finish().unwrap()
 }
 
 async fn fifty_megabytes_that_come_compressed_need_four_mebibytes_more_than_fifty_kilobytes(suite: Arc<Suite>) {
     let (gateway, _home) = suite.start(CONFIG).await;
     let buyer = Buyer::new(&gateway, &suite.backend, "absorbing");
     buyer.grant("1000").await;
+    // Compressed before any call: idle instances would end meanwhile.
+    let script = |bytes| {
+        let script = Script::chunked().header("content-type", JSON).header("content-encoding", "gzip");
+        script.then(suite.backend.keep(compressed(bytes), 16_384))
+    };
+    let (small, large) = (script(SMALL), script(LARGE));
+    let pass = async |script: &Script| {
+        buyer.expect_charge(&buyer.ask(&json!({}), script), &Charged::settled("7")).await;
+    };
     for _ in 0..5 {
-        pass_compressed(&suite, &buyer, SMALL).await;
+        forget_peak(&gateway);
+        futures::future::join_all((0..SMALL_AT_ONCE).map(|_| pass(&small))).await;
     }
-    forget_peak(&gateway);
-    pass_compressed(&suite, &buyer, SMALL).await;
-    let small = resident_kib(&gateway, "VmHWM:");
-    pass_compressed(&suite, &buyer, LARGE).await;
-    let grown = resident_kib(&gateway, "VmHWM:") - small;
+    let before = resident_kib(&gateway, "VmHWM:");
+    pass(&large).await;
+    let grown = resident_kib(&gateway, "VmHWM:") - before;
     assert!(grown <= GROWTH_KIB_MAX, "the peak grew by {grown} KiB");
 }
