@@ -144,7 +144,13 @@ impl<D: Database> Book<D> {
             // What was between is applied and gone.
             accounts.clear();
         }
-        let written: Vec<i64> = others.steps.iter().filter_map(|step| step.account_id).collect();
+        // Each once: far more accounts may be remembered than others have written, and all of them are looked at.
+        let mut written: Vec<i64> = Vec::new();
+        for account_id in others.steps.iter().filter_map(|step| step.account_id) {
+            if !written.contains(&account_id) {
+                written.push(account_id);
+            }
+        }
         accounts.retain(|_, stored| !written.contains(&stored.account_id) || others.steps.iter().all(|step| stored.follow(step)));
         self.follower.followed_to(last.position);
         self.applied_to(accounts, others.applied);
