@@ -16,6 +16,9 @@ impl<D: Database> Book<D> {
     pub(super) fn decide_and_write(&self, waiting: &[Waiting]) -> Result<(), LedgerError> {
         let error = match self.attempt(waiting) {
             Ok(replies) => {
+                if self.are_counts_written.take() {
+                    self.meters.borrow_mut().clear();
+                }
                 for (one, reply) in waiting.iter().zip(replies) {
                     *one.answer.borrow_mut() = Some(Ok(reply));
                 }
@@ -240,7 +243,8 @@ impl<D: Database> Book<D> {
         waiting: &[Waiting],
         in_transaction: bool,
     ) -> Result<(), StoreError> {
-        let mut meters = self.meters.borrow_mut();
+        self.are_counts_written.set(false);
+        let meters = self.meters.borrow();
         let mut commit = Commit::behind(self.follower.followed().unwrap_or_default());
         let mut written: Vec<&AccountKey> = Vec::new();
         let mut charged: Vec<(&ProductId, u64)> = Vec::new();
@@ -274,9 +278,7 @@ impl<D: Database> Book<D> {
         if commit.has_events() {
             self.are_events_written.set(true);
         }
-        if are_counts_due {
-            meters.clear();
-        }
+        self.are_counts_written.set(are_counts_due);
         for key in written {
             if let Some(stored) = accounts.get_mut(key) {
                 stored.account.forget_ended();

@@ -18,19 +18,31 @@ pub(crate) const BUCKETS: [(u64, &str); 10] = [
     (u64::MAX, "+Inf"),
 ];
 
-/// After how many counted refusals the counters are written without waiting for a commit of something else.
+/// After how many counted events the counters are written, though nothing else is.
 const UNWRITTEN_MAX: u64 = 256;
 
-/// The most labelled counters that wait; products and outcomes are few.
-const NAMES_MAX: usize = 4096;
+/// The most counters that wait; products and outcomes are few.
+const WAITING_MAX: usize = 4096;
 
-/// What an instance counted since its last commit.
+/// What an instance counted since its last commit. Names are made when it is written: many calls later.
 #[derive(Debug, Default)]
 pub struct Meters {
-    counters: BTreeMap<String, u64>,
+    /// Calls by product and outcome.
+    calls: Vec<(ProductId, String, u64)>,
+    hold: Latencies,
+    settle: Latencies,
+    /// What is counted seldom, by name.
+    others: BTreeMap<String, u64>,
     events: u64,
     /// How often the ledger could not be used.
     pub ledger_errors: u64,
+}
+
+/// A histogram: how many there were in each bucket, and the sum of all.
+#[derive(Debug, Default)]
+struct Latencies {
+    counts: [u64; BUCKETS.len()],
+    sum_us: u64,
 }
 
 /// Which of the two durable steps of a call took a time.
@@ -45,8 +57,13 @@ pub enum Step {
 impl Meters {
     /// A call ended, or was refused, with this outcome.
     pub fn call(&mut self, product_id: &ProductId, outcome: &str) {
-        let product = escaped(product_id.as_str());
-        self.add(format!("tollgate_calls_total{{product=\"{product}\",outcome=\"{outcome}\"}}"), 1);
+        self.events += 1;
+        let counted = self.calls.iter_mut().find(|(product, of, _)| of == outcome && product == product_id);
+        if let Some((_, _, count)) = counted {
+            *count = count.saturating_add(1);
+        } else if self.calls.len() < WAITING_MAX {
+            self.calls.push((product_id.clone(), outcome.to_owned(), 1));
+        }
     }
 
     /// Holds whose leases ended.
@@ -66,26 +83,23 @@ impl Meters {
 
     /// A durable step took so long.
     pub fn latency(&mut self, step: Step, elapsed_us: u64) {
-        let family = match step {
-            Step::Hold => "tollgate_hold_seconds",
-            Step::Settle => "tollgate_settle_seconds",
-        };
-        let label = BUCKETS.iter().find(|(bound, _)| elapsed_us <= *bound).map_or("+Inf", |(_, label)| label);
-        self.add(format!("{family}_bucket{{le=\"{label}\"}}"), 1);
-        self.add(format!("{family}_sum"), elapsed_us);
-        self.add(format!("{family}_count"), 1);
+        self.events += 1;
+        match step {
+            Step::Hold => self.hold.add(elapsed_us),
+            Step::Settle => self.settle.add(elapsed_us),
+        }
     }
 
     fn add(&mut self, name: String, increment: u64) {
         self.events += 1;
-        if self.counters.len() < NAMES_MAX || self.counters.contains_key(&name) {
-            let counter = self.counters.entry(name).or_default();
+        if self.others.len() < WAITING_MAX || self.others.contains_key(&name) {
+            let counter = self.others.entry(name).or_default();
             *counter = counter.saturating_add(increment);
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.counters.is_empty() && self.ledger_errors == 0
+        self.events == 0 && self.ledger_errors == 0
     }
 
     /// True where the counters are to be written with the next commit, or without one.
@@ -97,13 +111,40 @@ impl Meters {
         self.events = UNWRITTEN_MAX;
     }
 
+    /// All that was counted, by the names of their counters.
     pub(super) fn counts(&self) -> Vec<(String, u64)> {
-        let errors = (self.ledger_errors > 0).then(|| ("tollgate_ledger_errors_total".to_owned(), self.ledger_errors));
-        self.counters.iter().map(|(name, count)| (name.clone(), *count)).chain(errors).collect()
+        let mut counts: Vec<(String, u64)> = self.others.iter().map(|(name, count)| (name.clone(), *count)).collect();
+        counts.extend(self.calls.iter().map(|(product_id, outcome, count)| {
+            (format!("tollgate_calls_total{{product=\"{}\",outcome=\"{outcome}\"}}", escaped(product_id.as_str())), *count)
+        }));
+        self.hold.put_into(&mut counts, "tollgate_hold_seconds");
+        self.settle.put_into(&mut counts, "tollgate_settle_seconds");
+        counts.push(("tollgate_ledger_errors_total".to_owned(), self.ledger_errors));
+        counts.retain(|(_, count)| *count > 0);
+        counts
     }
 
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+impl Latencies {
+    fn add(&mut self, elapsed_us: u64) {
+        let bucket = BUCKETS.iter().zip(&mut self.counts).find(|((bound, _), _)| elapsed_us <= *bound);
+        // The last bucket has no bound.
+        if let Some((_, count)) = bucket {
+            *count = count.saturating_add(1);
+        }
+        self.sum_us = self.sum_us.saturating_add(elapsed_us);
+    }
+
+    fn put_into(&self, counts: &mut Vec<(String, u64)>, family: &str) {
+        for ((_, label), count) in BUCKETS.iter().zip(self.counts) {
+            counts.push((format!("{family}_bucket{{le=\"{label}\"}}"), count));
+        }
+        counts.push((format!("{family}_sum"), self.sum_us));
+        counts.push((format!("{family}_count"), self.counts.iter().copied().fold(0, u64::saturating_add)));
     }
 }
 

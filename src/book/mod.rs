@@ -103,6 +103,8 @@ pub struct Book<D> {
     meters: RefCell<Meters>,
     contention: Contention,
     follower: Follower,
+    /// The commit in hand has the counters.
+    are_counts_written: Cell<bool>,
     /// A commit since the last [`Book::take_events_written`] wrote events.
     are_events_written: Cell<bool>,
 }
@@ -119,6 +121,7 @@ impl<D: Database> Book<D> {
             meters: RefCell::default(),
             contention: Contention::default(),
             follower: Follower::default(),
+            are_counts_written: Cell::new(false),
             are_events_written: Cell::new(false),
         }
     }

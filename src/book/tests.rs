@@ -3,6 +3,7 @@
 mod contended;
 mod watched;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
@@ -13,7 +14,7 @@ use crate::ids::{AccountKey, CustomerId, PackageId, ProductId, RequestId};
 use crate::ledger::{Claim, Command, Fingerprint, Grant, Outcome, PackageKind, Refusal, Settlement};
 use crate::quantity::Quantity;
 use crate::store::testing::{Sqlite, file};
-use crate::store::{Database as _, create_account};
+use crate::store::{Database, StoreError, Value, create_account};
 
 /// Runs a future whose only waits wake themselves.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -230,4 +231,34 @@ fn a_full_cache_forgets_nothing_that_the_batch_in_hand_decided() {
     assert!(replies.iter().all(|reply| reply.admission().is_some()));
     let claimed = second.tables().unwrap().execute("SELECT count(*) FROM calls WHERE state = 'held'", &[]).unwrap();
     assert_eq!(claimed, [[crate::store::Value::Integer(5)]]);
+}
+
+/// A database that cannot commit transactions while it is told so.
+struct Unwilling {
+    database: Sqlite,
+    refuses: Cell<bool>,
+}
+
+impl Database for Unwilling {
+    fn execute(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Vec<Value>>, StoreError> {
+        if statement == "COMMIT" && self.refuses.get() {
+            return Err(StoreError::Unavailable("the disk is full".to_owned()));
+        }
+        self.database.execute(statement, parameters)
+    }
+}
+
+#[test]
+fn what_was_counted_before_a_commit_that_fails_is_written_with_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Unwilling { database: file(&folder.path().join("ledger.db")), refuses: Cell::new(true) };
+    let book = Book::new(database, HashMap::new());
+    book.count(|meters| meters.lost_holds(3));
+    assert!(book.flush_counts().is_err());
+    book.database().refuses.set(false);
+    book.flush_counts().unwrap();
+    book.flush_counts().unwrap();
+    let of = |name: &str| book.tables().unwrap().execute("SELECT value FROM metrics WHERE name = ?1", &[name.into()]).unwrap();
+    assert_eq!(of("tollgate_lost_holds_total"), [[Value::Integer(3)]]);
+    assert_eq!(of("tollgate_ledger_errors_total"), [[Value::Integer(1)]]);
 }

@@ -97,16 +97,12 @@ impl ReplyMeter {
     #[must_use]
     pub fn usage(&self) -> Usage {
         let BodyReader { format, scanner } = self.body.reader();
-        let is_complete = match format {
-            Format::Events(reader) | Format::GatedEvents(reader, _) => reader.is_between_events(),
-            _ => scanner.is_between_documents(),
-        };
-        if matches!(format, Format::Json) && !is_complete {
+        if matches!(format, Format::Json) && !scanner.is_between_documents() {
             let mut scanner = scanner.clone();
             scanner.close();
-            return self.tariff.usage(&self.request.values, scanner.values(), is_complete);
+            return self.tariff.usage(&self.request.values, scanner.values());
         }
-        self.tariff.usage(&self.request.values, scanner.values(), is_complete)
+        self.tariff.usage(&self.request.values, scanner.values())
     }
 }
 

@@ -88,11 +88,6 @@ impl SseReader {
         }
     }
 
-    /// True where the stream so far ends with a whole event.
-    pub(super) const fn is_between_events(&self) -> bool {
-        !self.has_data
-    }
-
     fn begin_line<'c>(&mut self, chunk: &mut &'c [u8], byte: u8, tail: &'c [u8]) -> Piece<'c> {
         // The usual line, in one step.
         if let Some(value) = chunk.strip_prefix(b"data: ") {

@@ -110,8 +110,6 @@ pub struct Usage {
     pub is_in_reply: bool,
     /// True where it was read where the product's items are: in the reply, or in the request if no item is in the reply.
     pub is_readable: bool,
-    /// True where the body ended with a whole document or event: what follows a cut is unknown.
-    pub is_complete: bool,
 }
 
 impl UsageMeter {
@@ -194,7 +192,7 @@ fn plan_item(item: Item, reply: &mut Slots, request: &mut Slots) -> PlannedItem 
 
 impl Tariff {
     /// Adds up what was read.
-    pub(super) fn usage(&self, request: &[Option<Amount>], reply: &[Option<Amount>], is_complete: bool) -> Usage {
+    pub(super) fn usage(&self, request: &[Option<Amount>], reply: &[Option<Amount>]) -> Usage {
         let mut sum = Sum::new();
         let (mut is_in_request, mut is_in_reply) = (false, false);
         for item in &self.items {
@@ -210,6 +208,6 @@ impl Tariff {
         let is_from_reply = self.items.iter().any(|item| item.source == Source::Reply);
         let quantity = sum.rounded_up().filter(|_| is_in_request || is_in_reply);
         let is_readable = quantity.is_some() && (is_in_reply || !is_from_reply);
-        Usage { quantity, is_in_reply, is_readable, is_complete }
+        Usage { quantity, is_in_reply, is_readable }
     }
 }

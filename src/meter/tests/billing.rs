@@ -157,12 +157,8 @@ fn usage_of_the_request_alone_is_readable_only_where_no_item_is_in_the_reply() {
 
 #[test]
 fn a_call_is_charged_by_how_its_reply_ended() {
-    let read = |text: Option<&str>| Usage {
-        quantity: text.map(quantity),
-        is_in_reply: text.is_some(),
-        is_readable: text.is_some(),
-        is_complete: true,
-    };
+    let read =
+        |text: Option<&str>| Usage { quantity: text.map(quantity), is_in_reply: text.is_some(), is_readable: text.is_some() };
     let of_request = Usage { is_in_reply: false, ..read(Some("7")) };
     for (status, ending, usage, expected, is_usage_missing) in [
         (200, Ending::Complete, read(Some("3")), "3", false),

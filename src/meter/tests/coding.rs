@@ -88,7 +88,7 @@ fn what_was_decoded_before_a_cut_counts() {
     let body = [br#"{"usage":{"prompt_tokens":10},"text":""#.as_slice(), &noise, b"\"}"].concat();
     for (encoding, whole) in [("gzip", gzip(&body)), ("deflate", zlib(&body)), ("br", brotli(&body)), ("zstd", zstd(&body))] {
         let cut = usage(encoding, JSON, &[&whole[..whole.len() - 20]]);
-        assert_eq!((charged(cut), cut.is_complete), ("10".to_owned(), false), "{encoding}");
+        assert_eq!(charged(cut), "10", "{encoding}");
     }
 }
 

@@ -59,13 +59,6 @@ fn an_event_that_breaks_off_counts_for_nothing() {
 }
 
 #[test]
-fn whether_a_stream_ends_with_a_whole_event_is_told() {
-    for (stream, is_complete) in [("", true), (": a\n", true), ("data: 1\n\n", true), ("data: 1\n", false), ("data: 1", false)] {
-        assert_eq!(usage(&meter(tokens()), EVENTS, [stream.as_bytes()]).is_complete, is_complete, "{stream:?}");
-    }
-}
-
-#[test]
 fn fields_seen_on_different_events_add_up_and_a_field_seen_again_replaces() {
     let event = |usage: &str| format!("data: {{\"usage\":{usage}}}\n\n");
     for (events, expected) in [
