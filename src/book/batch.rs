@@ -57,6 +57,7 @@ impl<D: Database> Book<D> {
 
     /// First on the accounts as they are remembered; where that was too late or is not enough, on loaded ones.
     fn attempt(&self, waiting: &[Waiting]) -> Result<Vec<Reply>, StoreError> {
+        self.are_counts_written.set(false);
         let is_locked = self.contention.is_wary()
             || self.follower.followed().is_none()
             || self.follower.is_application_due()
@@ -147,14 +148,18 @@ impl<D: Database> Book<D> {
             // What was between is applied and gone.
             accounts.clear();
         }
-        // Each once: far more accounts may be remembered than others have written, and all of them are looked at.
-        let mut written: Vec<i64> = Vec::new();
+        // Far more accounts may be remembered than others have written: most are told apart by the remainders of their numbers.
+        let remainder = |account_id: i64| usize::try_from(account_id.unsigned_abs()).unwrap_or(0) % CACHED_ACCOUNTS_MAX;
+        let mut written_remainders = [false; CACHED_ACCOUNTS_MAX];
         for account_id in others.steps.iter().filter_map(|step| step.account_id) {
-            if !written.contains(&account_id) {
-                written.push(account_id);
+            if let Some(is_written) = written_remainders.get_mut(remainder(account_id)) {
+                *is_written = true;
             }
         }
-        accounts.retain(|_, stored| !written.contains(&stored.account_id) || others.steps.iter().all(|step| stored.follow(step)));
+        accounts.retain(|_, stored| {
+            let is_maybe_written = written_remainders.get(remainder(stored.account_id)).is_none_or(|is_written| *is_written);
+            !is_maybe_written || others.steps.iter().all(|step| stored.follow(step))
+        });
         self.follower.followed_to(last.position);
         self.applied_to(accounts, others.applied);
         Ok(())
@@ -243,7 +248,6 @@ impl<D: Database> Book<D> {
         waiting: &[Waiting],
         in_transaction: bool,
     ) -> Result<(), StoreError> {
-        self.are_counts_written.set(false);
         let meters = self.meters.borrow();
         let mut commit = Commit::behind(self.follower.followed().unwrap_or_default());
         let mut written: Vec<&AccountKey> = Vec::new();

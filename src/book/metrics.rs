@@ -21,17 +21,17 @@ pub(crate) const BUCKETS: [(u64, &str); 10] = [
 /// After how many counted events the counters are written, though nothing else is.
 const UNWRITTEN_MAX: u64 = 256;
 
-/// The most counters that wait; products and outcomes are few.
+/// The most counters of one kind that wait; products and outcomes are few.
 const WAITING_MAX: usize = 4096;
 
-/// What an instance counted since its last commit. Names are made when it is written: many calls later.
+/// What an instance counted since it was written last. What every call counts gets its name only then.
 #[derive(Debug, Default)]
 pub struct Meters {
     /// Calls by product and outcome.
     calls: Vec<(ProductId, String, u64)>,
     hold: Latencies,
     settle: Latencies,
-    /// What is counted seldom, by name.
+    /// Everything else, by name.
     others: BTreeMap<String, u64>,
     events: u64,
     /// How often the ledger could not be used.
@@ -144,7 +144,6 @@ impl Latencies {
             counts.push((format!("{family}_bucket{{le=\"{label}\"}}"), count));
         }
         counts.push((format!("{family}_sum"), self.sum_us));
-        counts.push((format!("{family}_count"), self.counts.iter().copied().fold(0, u64::saturating_add)));
     }
 }
 

@@ -149,7 +149,7 @@ impl<D: Database> Book<D> {
         self.are_events_written.take()
     }
 
-    /// Counts something; it is written with the next commit.
+    /// Counts something; it is written with a later commit.
     pub fn count(&self, update: impl FnOnce(&mut Meters)) {
         update(&mut self.meters.borrow_mut());
     }
