@@ -1,7 +1,7 @@
 //! Large bodies pass without being kept.
 
 use crate::support::buyer::Buyer;
-use crate::support::gateway::{CONFIG, Gateway};
+use crate::support::gateway::CONFIG;
 use crate::support::script::{Script, Step};
 use crate::support::{Suite, stage};
 use sha2::{Digest, Sha256};
@@ -14,13 +14,6 @@ crate::cases! {
 }
 
 const MEGABYTE: usize = 1_000_000;
-
-/// The most memory the process ever had resident. The kernel counts it roughly: of two readings the later one may be a little less.
-fn peak_kib(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
 
 async fn pass(buyer: &Buyer, bytes: usize) {
     let body = stage::filling(0, bytes);
@@ -40,9 +33,9 @@ async fn twenty_megabytes_pass_both_ways_within_sixteen_mebibytes_of_memory(suit
     for _ in 0..3 {
         pass(&buyer, MEGABYTE).await;
     }
-    let before = peak_kib(&gateway);
+    let before = gateway.peak_kib();
     pass(&buyer, 20 * MEGABYTE).await;
-    let grown = peak_kib(&gateway).saturating_sub(before);
+    let grown = gateway.peak_kib().saturating_sub(before);
     assert!(grown < 16 * 1024, "the peak grew by {grown} KiB");
     buyer.expect_used("8").await;
 }

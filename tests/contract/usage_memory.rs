@@ -2,7 +2,7 @@
 
 use crate::support::Suite;
 use crate::support::buyer::Buyer;
-use crate::support::gateway::{CONFIG, Gateway};
+use crate::support::gateway::CONFIG;
 use crate::support::metered::{Charged, EVENTS, JSON, LINES};
 use crate::support::script::{Script, Step};
 use flate2::Compression;
@@ -25,18 +25,6 @@ const LARGE: usize = 50_000_000;
 /// A second instance is started whenever a call comes while the first is busy, be it with the end of the call before. Small
 /// calls are made so many at once, so that both are there, and warm, before a large one is measured.
 const SMALL_AT_ONCE: usize = 4;
-
-/// The most that the process had resident since [`forget_peak`]. The kernel counts it roughly: of two readings the later one may be a little less.
-fn peak_kib(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// Has the kernel count the peak from here on.
-fn forget_peak(gateway: &Gateway) {
-    std::fs::write(format!("/proc/{}/clear_refs", gateway.pid()), "5").unwrap();
-}
 
 const WORD: &str = "[0.0023064255,-0.009327292,1e-7],";
 
@@ -77,11 +65,11 @@ async fn fifty_megabytes_need_four_mebibytes_more_than_fifty_kilobytes(suite: Ar
         }
     }
     for (content_type, begin, end) in shapes {
-        forget_peak(&gateway);
+        gateway.forget_peak();
         small((content_type, begin, end)).await;
-        let before = peak_kib(&gateway);
+        let before = gateway.peak_kib();
         pass(&buyer, content_type, begin, LARGE, end).await;
-        let grown = peak_kib(&gateway).saturating_sub(before);
+        let grown = gateway.peak_kib().saturating_sub(before);
         assert!(grown <= GROWTH_KIB_MAX, "the peak grew by {grown} KiB: {content_type} {begin}");
     }
 }
@@ -111,11 +99,11 @@ async fn fifty_megabytes_that_come_compressed_need_four_mebibytes_more_than_fift
         buyer.expect_charge(&buyer.ask(&json!({}), script), &Charged::settled("7")).await;
     };
     for _ in 0..5 {
-        forget_peak(&gateway);
+        gateway.forget_peak();
         futures::future::join_all((0..SMALL_AT_ONCE).map(|_| pass(&small))).await;
     }
-    let before = peak_kib(&gateway);
+    let before = gateway.peak_kib();
     pass(&large).await;
-    let grown = peak_kib(&gateway).saturating_sub(before);
+    let grown = gateway.peak_kib().saturating_sub(before);
     assert!(grown <= GROWTH_KIB_MAX, "the peak grew by {grown} KiB");
 }

@@ -305,6 +305,19 @@ impl Gateway {
         self.process().child.lock().unwrap().id()
     }
 
+    /// The most memory that the process had resident since [`Gateway::forget_peak`]. The kernel counts it roughly: of two readings the later one may be a
+    /// little less.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Has the kernel count the peak from here on.
+    pub(crate) fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
     pub(crate) fn log(&self) -> String {
         self.process().log.lock().unwrap().clone()
     }
