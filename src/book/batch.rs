@@ -47,6 +47,7 @@ impl<D: Database> Book<D> {
             error => {
                 let error = LedgerError::from(error);
                 self.meters.borrow_mut().ledger_errors += 1;
+                self.is_failing.set(matches!(error, LedgerError::Unavailable(_)));
                 for one in waiting {
                     *one.answer.borrow_mut() = Some(Err(error.clone()));
                 }
@@ -75,7 +76,7 @@ impl<D: Database> Book<D> {
         match attempted {
             Ok(Some(replies)) => return Ok(replies),
             // Whoever is refused again and again keeps nobody from writing.
-            Ok(None) if !self.has_decided(waiting) && !self.meters.borrow().are_due() => {
+            Ok(None) if !self.has_decided(waiting) && !self.are_counts_due(waiting) => {
                 if let Some(replies) = self.database.snapshot(|| self.attempt_loaded(waiting, false))? {
                     return Ok(replies);
                 }
@@ -98,6 +99,11 @@ impl<D: Database> Book<D> {
     fn has_decided(&self, waiting: &[Waiting]) -> bool {
         let accounts = self.accounts.borrow();
         waiting.iter().any(|one| accounts.get(&one.key).is_some_and(|stored| stored.account.has_changes()))
+    }
+
+    /// Whether a batch is to write the counters. Where nothing can be written they wait until something was, so that who is refused is told so.
+    fn are_counts_due(&self, waiting: &[Waiting]) -> bool {
+        waiting.is_empty() || (self.meters.borrow().are_due() && !self.is_failing.get())
     }
 
     /// Has the tables follow the log. Where that cannot be, nothing is written until it can.
@@ -265,7 +271,7 @@ impl<D: Database> Book<D> {
         for (product_id, parts) in charged.into_iter().filter(|(_, parts)| *parts > 0) {
             commit.add_metric(charged_metric(product_id), parts);
         }
-        let are_counts_due = waiting.is_empty() || meters.are_due();
+        let are_counts_due = self.are_counts_due(waiting);
         if written.is_empty() && !are_counts_due {
             return Ok(());
         }
@@ -275,6 +281,7 @@ impl<D: Database> Book<D> {
             }
         }
         store::commit(&self.database, &mut commit, in_transaction)?;
+        self.is_failing.set(false);
         self.follower.followed_to(commit.last());
         if commit.is_more_than_steps() {
             self.applied_to(accounts, commit.last());

@@ -38,9 +38,6 @@ const QUEUE_LENGTH_MAX: usize = 4096;
 /// How often whoever submits a command steps aside. Each time others that became ready meanwhile queue too, and a larger batch costs each of its commands less.
 const STEPS_ASIDE: usize = 4;
 
-/// So many deferred commands are written before the next batch. Fewer wait for their time: written together they touch fewer pages.
-const DEFERRED_MANY: usize = 32;
-
 /// The most deferred commands that are written at once.
 const FLUSHED_MAX: usize = 256;
 
@@ -107,6 +104,10 @@ pub struct Book<D> {
     are_counts_written: Cell<bool>,
     /// A commit since the last [`Book::take_events_written`] wrote events.
     are_events_written: Cell<bool>,
+    /// A batch since the last [`Book::take_deferred_written`] wrote deferred commands.
+    are_deferred_written: Cell<bool>,
+    /// Nothing could be written when it was last tried.
+    is_failing: Cell<bool>,
 }
 
 impl<D: Database> Book<D> {
@@ -123,6 +124,8 @@ impl<D: Database> Book<D> {
             follower: Follower::default(),
             are_counts_written: Cell::new(false),
             are_events_written: Cell::new(false),
+            are_deferred_written: Cell::new(false),
+            is_failing: Cell::new(false),
         }
     }
 
@@ -147,6 +150,11 @@ impl<D: Database> Book<D> {
     /// Whether this instance wrote events since the last time this was asked: there is something to deliver then.
     pub fn take_events_written(&self) -> bool {
         self.are_events_written.take()
+    }
+
+    /// Whether this instance wrote deferred commands with a batch since the last time this was asked.
+    pub fn take_deferred_written(&self) -> bool {
+        self.are_deferred_written.take()
     }
 
     /// Counts something; it is written with a later commit.
@@ -185,7 +193,7 @@ impl<D: Database> Book<D> {
         accounts.get(key).is_some_and(|stored| stored.account.would_refuse(probe, now_ms))
     }
 
-    /// Takes a command whose outcome nobody waits for. It is written by [`Book::flush_deferred`], or lost with the process.
+    /// Takes a command whose outcome nobody waits for. It is written with the next batch, by [`Book::flush_deferred`] where none comes, or lost with the process.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`] where too many wait already: the ledger has not been writable for long.
@@ -213,19 +221,26 @@ impl<D: Database> Book<D> {
     /// # Errors
     /// [`LedgerError`]; the commands wait for the next time.
     pub fn flush_deferred(&self, now_ms: i64) -> Result<(), LedgerError> {
-        let waiting: Vec<Waiting> = {
-            let mut deferred = self.deferred.borrow_mut();
-            let count = deferred.len().min(FLUSHED_MAX);
-            let commands = deferred.drain(..count);
-            commands.map(|(key, command)| Waiting { key, command, now_ms, answer: Rc::default() }).collect()
-        };
+        let waiting = self.take_deferred(now_ms);
         self.meters.borrow_mut().make_due();
         let result = self.decide_and_write(&waiting);
+        self.put_back_deferred(waiting);
+        result
+    }
+
+    fn take_deferred(&self, now_ms: i64) -> Vec<Waiting> {
+        let mut deferred = self.deferred.borrow_mut();
+        let count = deferred.len().min(FLUSHED_MAX);
+        let commands = deferred.drain(..count);
+        commands.map(|(key, command)| Waiting { key, command, now_ms, answer: Rc::default() }).collect()
+    }
+
+    /// Deferred commands that could not be written wait for the next time.
+    fn put_back_deferred(&self, taken: Vec<Waiting>) {
         // What is corrupt stays corrupt; its hold ends with its lease, as far as it can.
         let is_to_try_again = |one: &Waiting| matches!(*one.answer.borrow(), Some(Err(LedgerError::Unavailable(_))));
-        let again = waiting.into_iter().filter(is_to_try_again).map(|one| (one.key, one.command));
+        let again = taken.into_iter().filter(is_to_try_again).map(|one| (one.key, one.command));
         self.deferred.borrow_mut().extend(again);
-        result
     }
 
     /// Writes the counters that wait, alone: for an instance that refuses everything and so commits nothing.
@@ -236,23 +251,18 @@ impl<D: Database> Book<D> {
         self.decide_and_write(&[])
     }
 
+    /// Decides and writes for all who wait. Deferred commands ride along, before the others: a repeat of a call whose settle waits finds it ended.
     fn run_batch(&self) {
-        if self.deferred_count() >= DEFERRED_MANY || self.is_deferred_call_named() {
-            // What could not be written waits on; the batch finds out for itself.
-            let _ = self.flush_deferred(self.latest_ms());
-        }
-        let waiting: Vec<Waiting> = self.queue.borrow_mut().drain(..).collect();
+        // A ledger that takes nothing still refuses, as long as nothing that must be written comes along.
+        let mut waiting = if self.is_failing.get() { Vec::new() } else { self.take_deferred(self.latest_ms()) };
+        let deferred_count = waiting.len();
+        waiting.extend(self.queue.borrow_mut().drain(..));
         // Every command of the batch has its answer or its error in its own place.
-        let _ = self.decide_and_write(&waiting);
-    }
-
-    /// True where a command names a call whose settle waits: a repeat of a call that has ended must find it ended.
-    fn is_deferred_call_named(&self) -> bool {
-        let deferred = self.deferred.borrow();
-        let names = |one: &Waiting| {
-            deferred.iter().any(|(key, command)| command.request_id() == one.command.request_id() && *key == one.key)
-        };
-        !deferred.is_empty() && self.queue.borrow().iter().filter(|one| one.command.request_id().is_some()).any(names)
+        if self.decide_and_write(&waiting).is_ok() && deferred_count > 0 {
+            self.are_deferred_written.set(true);
+        }
+        waiting.truncate(deferred_count);
+        self.put_back_deferred(waiting);
     }
 
     fn latest_ms(&self) -> i64 {

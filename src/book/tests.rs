@@ -33,7 +33,11 @@ fn key(customer_id: &str) -> AccountKey {
 
 fn grant(book: &Book<Sqlite>, customer_id: &str, package_id: &str, quantity: &str) -> Reply {
     create_account(book.database(), &key(customer_id), 1).unwrap();
-    let grant = Grant {
+    block_on(book.submit(&key(customer_id), package(package_id, quantity), 1)).unwrap()
+}
+
+fn package(package_id: &str, quantity: &str) -> Command {
+    Command::Grant(Box::new(Grant {
         package_id: PackageId::new(package_id).unwrap(),
         kind: PackageKind::Prepaid,
         quantity: quantity.parse().unwrap(),
@@ -42,8 +46,7 @@ fn grant(book: &Book<Sqlite>, customer_id: &str, package_id: &str, quantity: &st
         priority: 0,
         order_id: None,
         repurchase: None,
-    };
-    block_on(book.submit(&key(customer_id), Command::Grant(Box::new(grant)), 1)).unwrap()
+    }))
 }
 
 fn claim(request_id: &str) -> Claim {
@@ -168,15 +171,19 @@ fn a_package_id_of_another_account_is_refused_without_harm_to_others() {
 }
 
 #[test]
-fn many_deferred_settles_ride_along_with_the_next_batch() {
+fn a_deferred_settle_rides_along_with_the_next_batch_in_its_one_statement() {
     let (_folder, first, second) = two_books();
-    grant(&first, "c", "p", "100");
-    for number in 0..40 {
-        submit(&first, "c", admit(&format!("r{number}")));
-        first.defer(&key("c"), settle(&format!("r{number}"))).unwrap();
-    }
-    submit(&first, "c", admit("last"));
-    assert!(submit(&second, "c", admit("other")).balance.used >= "32".parse().unwrap());
+    grant(&first, "c", "p", "10");
+    submit(&first, "c", admit("a"));
+    first.defer(&key("c"), settle("a")).unwrap();
+    let before = first.database().executed();
+    assert!(!first.take_deferred_written());
+    submit(&first, "c", admit("b"));
+    assert_eq!(first.database().executed() - before, 1);
+    assert!(first.take_deferred_written());
+    let balance = submit(&second, "c", probe("unknown")).balance;
+    assert_eq!((balance.used, balance.held), (Quantity::ONE, Quantity::ONE));
+    assert_eq!(first.deferred_count(), 0);
 }
 
 #[test]
@@ -233,15 +240,15 @@ fn a_full_cache_forgets_nothing_that_the_batch_in_hand_decided() {
     assert_eq!(claimed, [[crate::store::Value::Integer(5)]]);
 }
 
-/// A database that cannot commit transactions while it is told so.
+/// A database that refuses one kind of statement while it is told to.
 struct Unwilling {
     database: Sqlite,
-    refuses: Cell<bool>,
+    refused: Cell<Option<&'static str>>,
 }
 
 impl Database for Unwilling {
     fn execute(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Vec<Value>>, StoreError> {
-        if statement == "COMMIT" && self.refuses.get() {
+        if self.refused.get().is_some_and(|refused| statement.starts_with(refused)) {
             return Err(StoreError::Unavailable("the disk is full".to_owned()));
         }
         self.database.execute(statement, parameters)
@@ -251,14 +258,33 @@ impl Database for Unwilling {
 #[test]
 fn what_was_counted_before_a_commit_that_fails_is_written_with_the_next() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Unwilling { database: file(&folder.path().join("ledger.db")), refuses: Cell::new(true) };
+    let database = Unwilling { database: file(&folder.path().join("ledger.db")), refused: Cell::new(Some("COMMIT")) };
     let book = Book::new(database, HashMap::new());
     book.count(|meters| meters.lost_holds(3));
     assert!(book.flush_counts().is_err());
-    book.database().refuses.set(false);
+    book.database().refused.set(None);
     book.flush_counts().unwrap();
     book.flush_counts().unwrap();
     let of = |name: &str| book.tables().unwrap().execute("SELECT value FROM metrics WHERE name = ?1", &[name.into()]).unwrap();
     assert_eq!(of("tollgate_lost_holds_total"), [[Value::Integer(3)]]);
     assert_eq!(of("tollgate_ledger_errors_total"), [[Value::Integer(1)]]);
+}
+
+#[test]
+fn a_ledger_that_takes_nothing_refuses_although_settles_wait_and_writes_them_once_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Unwilling { database: file(&folder.path().join("ledger.db")), refused: Cell::new(None) };
+    let book = Book::new(database, HashMap::new());
+    let ask = |command| block_on(book.submit(&key("c"), command, 2));
+    create_account(book.database(), &key("c"), 1).unwrap();
+    ask(package("p", "1")).unwrap();
+    ask(admit("a")).unwrap();
+    book.defer(&key("c"), settle("a")).unwrap();
+    book.database().refused.set(Some("INSERT"));
+    assert!(book.flush_deferred(2).is_err());
+    assert!(matches!(ask(admit("b")).unwrap().result, Err(Refusal::Exhausted { .. })));
+    assert_eq!(book.deferred_count(), 1);
+    book.database().refused.set(None);
+    book.flush_deferred(2).unwrap();
+    assert_eq!((book.deferred_count(), ask(Command::Look).unwrap().balance.used), (0, Quantity::ONE));
 }

@@ -154,6 +154,10 @@ async fn admit(
         idempotency_key: None,
     });
     let reply = submit(instance, identified, command).await?;
+    if instance.book.take_deferred_written() {
+        // Settles of others that rode along: one durable step, however many calls it ended.
+        instance.book.count(|meters| meters.latency(Step::Settle, elapsed_us(started_ns)));
+    }
     refuse_unless_admitted(identified, &reply)?;
     instance.book.count(|meters| meters.latency(Step::Hold, elapsed_us(started_ns)));
     let rate_limit = RateLimit::new(&identified.product.id, &reply.balance);
