@@ -91,7 +91,11 @@ impl<'a> ProductBalanceView<'a> {
             remaining: balance.remaining,
             available: balance.available,
             overrun: balance.overrun,
-            packages: account.packages().iter().map(|package| PackageView::new(key, package, config, now_ms)).collect(),
+            packages: account
+                .packages_in_burn_order()
+                .into_iter()
+                .map(|package| PackageView::new(key, package, config, now_ms))
+                .collect(),
         }
     }
 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::call::{Call, CallState, Leg};
-use super::command::{Command, Outcome, Refusal};
+use super::command::{Claim, Command, Outcome, Refusal};
 use super::corrections::{Correction, CorrectionKey};
 use super::entry::{Entry, EntryKind, Event};
 use super::order::{Order, Watch};
 use super::package::{Package, PackageKind};
+use super::package_set::PackageSet;
 use super::rules::Terms;
 use crate::ids::{PackageId, RequestId};
 use crate::quantity::Quantity;
@@ -16,8 +17,7 @@ use crate::quantity::Quantity;
 /// A customer's packages of one product. Of its calls and corrections it has those that were put in: a store puts in every one that a command names.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
-    /// In burn-down order.
-    pub(super) packages: Vec<Package>,
+    pub(super) packages: PackageSet,
     pub(super) calls: BTreeMap<RequestId, Call>,
     pub(super) corrections: BTreeMap<CorrectionKey, Correction>,
     /// The order in flight, and those that were put in.
@@ -102,9 +102,8 @@ impl<'a> Cause<'a> {
 impl Account {
     /// An account as a store kept it. Calls and corrections are put in afterwards.
     #[must_use]
-    pub fn load(mut packages: Vec<Package>, overrun: Quantity, entry_count: u64) -> Self {
-        packages.sort_by(Package::burn_order);
-        Self { packages, overrun, entry_count, ..Self::default() }
+    pub fn load(packages: Vec<Package>, overrun: Quantity, entry_count: u64) -> Self {
+        Self { packages: PackageSet::new(packages), overrun, entry_count, ..Self::default() }
     }
 
     /// Puts in a call that a command names.
@@ -124,9 +123,7 @@ impl Account {
 
     /// Puts in the counters of a package as they are by now; false where there is no such package.
     pub fn put_counters(&mut self, number: u32, used: Quantity, held: Quantity) -> bool {
-        let Some(package) = self.packages.iter_mut().find(|package| package.number == number) else { return false };
-        (package.used, package.held) = (used, held);
-        true
+        self.packages.change(number, |package| (package.used, package.held) = (used, held))
     }
 
     /// Puts in how many entries the account has had by now.
@@ -173,16 +170,22 @@ impl Account {
         self.calls.values()
     }
 
-    /// The packages in burn-down order.
+    /// The packages: those in play in burn-down order, then those that are spent.
     #[must_use]
     pub fn packages(&self) -> &[Package] {
-        &self.packages
+        self.packages.all()
+    }
+
+    /// All packages in burn-down order.
+    #[must_use]
+    pub fn packages_in_burn_order(&self) -> Vec<&Package> {
+        self.packages.in_burn_order()
     }
 
     /// The package of a number.
     #[must_use]
     pub fn package(&self, number: u32) -> Option<&Package> {
-        self.packages.iter().find(|package| package.number == number)
+        self.packages.get(number)
     }
 
     /// Cost that no package covered.
@@ -211,11 +214,13 @@ impl Account {
         result
     }
 
-    /// Whether a probe would be refused on the account as it is, which does not change. No other command is judged.
+    /// Whether a probe or an admission would be refused on the account as it is, which does not change, for want of packages. No other command is judged.
     #[must_use]
     pub fn would_refuse(&self, command: &Command, now_ms: i64) -> bool {
         match command {
-            Command::Probe { request_id, hold } => self.probe(request_id, *hold, now_ms).is_err(),
+            Command::Probe { request_id, hold } | Command::Admit(Claim { request_id, hold, .. }) => {
+                self.probe(request_id, *hold, now_ms).is_err()
+            }
             _ => false,
         }
     }
@@ -246,8 +251,9 @@ impl Account {
     /// What there is at a moment.
     #[must_use]
     pub fn balance(&self, now_ms: i64) -> Balance {
-        let mut balance = Balance { overrun: self.overrun, ..Balance::default() };
-        for package in &self.packages {
+        let (packages, spent) = self.packages.at(now_ms);
+        let mut balance = Balance { overrun: self.overrun, used: spent.used, granted: spent.granted, ..Balance::default() };
+        for package in packages.iter() {
             balance.used = balance.used.saturating_add(package.used);
             balance.held = balance.held.saturating_add(package.held);
             if !package.is_usable(now_ms) {
@@ -290,14 +296,15 @@ impl Account {
     }
 
     pub(super) fn package_by_id(&self, package_id: &PackageId) -> Option<&Package> {
-        self.packages.iter().find(|package| package.id == *package_id)
+        self.packages.all().iter().find(|package| package.id == *package_id)
     }
 
     /// Takes an amount from usable packages in burn-down order. Returns the legs and what is not covered.
     pub(super) fn allocate(&self, amount: Quantity, now_ms: i64) -> (Vec<Leg>, Quantity) {
         let mut rest = amount;
         let mut legs = Vec::new();
-        for package in self.packages.iter().filter(|package| package.is_usable(now_ms)) {
+        let (packages, _) = self.packages.at(now_ms);
+        for package in packages.iter().filter(|package| package.is_usable(now_ms)) {
             let taken = rest.min(package.free());
             if !taken.is_zero() {
                 legs.push(Leg { package_number: package.number, quantity: taken });
@@ -313,10 +320,12 @@ impl Account {
     /// Moves a package's counters as an entry of this kind says, and records the entry.
     pub(super) fn record(&mut self, kind: EntryKind, leg: Leg, cause: Cause<'_>) {
         let [granted, held, used, overrun] = kind.effect();
-        if let Some(package) = self.packages.iter_mut().find(|package| package.number == leg.package_number) {
+        let has_moved = self.packages.change(leg.package_number, |package| {
             package.granted = moved(package.granted, granted, leg.quantity);
             package.held = moved(package.held, held, leg.quantity);
             package.used = moved(package.used, used, leg.quantity);
+        });
+        if has_moved {
             Changes::add(&mut self.changes.moved_packages, leg.package_number);
         }
         self.overrun = moved(self.overrun, overrun, leg.quantity);
@@ -348,9 +357,7 @@ impl Account {
 
     pub(super) fn store_package(&mut self, package: Package) {
         Changes::add(&mut self.changes.rewritten_packages, package.number);
-        self.packages.retain(|other| other.number != package.number);
-        self.packages.push(package);
-        self.packages.sort_by(Package::burn_order);
+        self.packages.put(package);
     }
 
     pub(super) fn store_correction(&mut self, correction: Correction) {

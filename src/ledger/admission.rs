@@ -65,7 +65,8 @@ impl Account {
     fn legs_of_hold(&self, hold: Quantity, now_ms: i64) -> Result<Vec<Leg>, Refusal> {
         if hold.is_zero() {
             let is_there = |package: &&Package| package.is_usable(now_ms) && !package.free().is_zero();
-            let first = self.packages.iter().find(is_there).ok_or_else(|| self.why_not(hold, now_ms))?;
+            let (packages, _) = self.packages.at(now_ms);
+            let first = packages.iter().find(is_there).ok_or_else(|| self.why_not(hold, now_ms))?;
             return Ok(vec![Leg { package_number: first.number, quantity: Quantity::ZERO }]);
         }
         match self.allocate(hold, now_ms) {
@@ -98,7 +99,7 @@ impl Account {
 
     /// The first reason in the contract's order: expired only if nothing else exists; exhausted before frozen.
     fn why_not(&self, needed: Quantity, now_ms: i64) -> Refusal {
-        let any_is = |states: &[PackageState]| self.packages.iter().any(|package| states.contains(&package.state(now_ms)));
+        let any_is = |states: &[PackageState]| self.packages().iter().any(|package| states.contains(&package.state(now_ms)));
         if any_is(&[PackageState::Active, PackageState::Exhausted]) {
             Refusal::Exhausted { needed, available: self.balance(now_ms).available }
         } else if any_is(&[PackageState::Frozen]) {

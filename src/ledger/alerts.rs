@@ -30,8 +30,10 @@ impl Level {
 
 impl Account {
     pub(super) fn level(&self) -> Level {
-        let mut level = Level { remaining: Quantity::ZERO, granted: Quantity::ZERO, percent_base: self.watch.percent_base };
-        for package in self.packages.iter().filter(|package| package.is_watched()) {
+        // What is used up has nothing that remains.
+        let granted = self.packages.spent_sums().granted;
+        let mut level = Level { remaining: Quantity::ZERO, granted, percent_base: self.watch.percent_base };
+        for package in self.packages.in_play().iter().filter(|package| package.is_watched()) {
             level.remaining = level.remaining.saturating_add(package.remaining());
             level.granted = level.granted.saturating_add(package.granted);
         }
@@ -41,7 +43,7 @@ impl Account {
     /// Fixes anew what a percentage is a share of: what was granted of the packages that still have something.
     pub(super) fn fix_percent_base(&mut self) {
         let has_remainder = |package: &&Package| package.is_watched() && !package.remaining().is_zero();
-        let rest = self.packages.iter().filter(has_remainder);
+        let rest = self.packages.in_play().iter().filter(has_remainder);
         let percent_base = rest.fold(Quantity::ZERO, |sum, package| sum.saturating_add(package.granted));
         if percent_base != self.watch.percent_base {
             self.watch_mut().percent_base = percent_base;

@@ -11,7 +11,7 @@ use super::package::{Package, PackageKind, Phase, Standing};
 
 impl Package {
     /// Unix milliseconds at which its time moves on; `None` where it never does, or where nobody cares any more.
-    fn phase_ends_at_ms(&self) -> Option<i64> {
+    pub(super) fn phase_ends_at_ms(&self) -> Option<i64> {
         match self.phase {
             _ if self.standing == Standing::Released => None,
             Phase::Scheduled => Some(self.starts_at_ms),
@@ -53,14 +53,18 @@ impl Account {
             return next_phase_ms;
         }
         let mut expired = Vec::new();
-        for package in &mut self.packages {
-            while package.phase_ends_at_ms().is_some_and(|at| at <= now_ms) {
-                package.phase = if package.phase == Phase::Scheduled { Phase::Running } else { Phase::Over };
-                if package.phase == Phase::Over {
-                    expired.push(package.number);
+        let is_due = |package: &&Package| package.phase_ends_at_ms().is_some_and(|at| at <= now_ms);
+        let due: Vec<u32> = self.packages().iter().filter(is_due).map(|package| package.number).collect();
+        for number in due {
+            self.packages.change(number, |package| {
+                while package.phase_ends_at_ms().is_some_and(|at| at <= now_ms) {
+                    package.phase = if package.phase == Phase::Scheduled { Phase::Running } else { Phase::Over };
                 }
-                Changes::add(&mut self.changes.rewritten_packages, package.number);
-            }
+                if package.phase == Phase::Over {
+                    expired.push(number);
+                }
+            });
+            Changes::add(&mut self.changes.rewritten_packages, number);
         }
         self.fix_percent_base();
         for number in expired {
@@ -70,6 +74,7 @@ impl Account {
     }
 
     fn next_phase_ms(&self) -> Option<i64> {
-        self.packages.iter().filter_map(Package::phase_ends_at_ms).min()
+        let in_play = self.packages.in_play().iter().filter_map(Package::phase_ends_at_ms);
+        in_play.chain(self.packages.spent_sums().next_phase_ms).min()
     }
 }

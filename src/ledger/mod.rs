@@ -25,6 +25,7 @@ mod events;
 mod look;
 mod order;
 mod package;
+mod package_set;
 mod packages;
 #[cfg(test)]
 mod properties;

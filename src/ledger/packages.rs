@@ -32,12 +32,12 @@ impl Grant {
 
 impl Account {
     pub(super) fn total_granted(&self) -> Quantity {
-        self.packages.iter().fold(Quantity::ZERO, |sum, package| sum.saturating_add(package.granted))
+        self.packages().iter().fold(Quantity::ZERO, |sum, package| sum.saturating_add(package.granted))
     }
 
     /// Whether another package of this quantity could be granted.
     pub(super) fn has_room_for(&self, quantity: Quantity) -> bool {
-        self.packages.len() < PACKAGES_MAX && self.total_granted().checked_add(quantity).is_some()
+        self.packages().len() < PACKAGES_MAX && self.total_granted().checked_add(quantity).is_some()
     }
 
     pub(super) fn grant(&mut self, grant: &Grant, now_ms: i64) -> Result<Outcome, Refusal> {
@@ -51,7 +51,7 @@ impl Account {
         let starts_at_ms = grant.starts_at_ms.unwrap_or(now_ms);
         grant.repurchase.map_or(Ok(()), |number| self.check_credit(number))?;
         self.check_grant(grant, starts_at_ms)?;
-        let number = u32::try_from(self.packages.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let number = u32::try_from(self.packages().len()).unwrap_or(u32::MAX).saturating_add(1);
         self.store_package(Package {
             number,
             id: grant.package_id.clone(),
@@ -107,7 +107,7 @@ impl Account {
             return Err(Refusal::Invalid("a customer may be granted at most 900000000000 of a product in sum"));
         }
         // What was ordered while there was room is paid, and credited however full the account is since.
-        if self.packages.len() >= PACKAGES_MAX && grant.repurchase.is_none() {
+        if self.packages().len() >= PACKAGES_MAX && grant.repurchase.is_none() {
             return Err(Refusal::Conflict("a customer may have at most 1000 packages of a product"));
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! The rules by example: one short story each.
 
+use std::collections::BTreeMap;
+
 use std::sync::Arc;
 
 use super::{admit, call_of, correction_id, fingerprint, package_id, package_numbered, parts, prepaid, request_id, settle};
@@ -26,7 +28,8 @@ fn leg(package_number: u32, quantity: i64) -> Leg {
 }
 
 fn used(account: &Account) -> Vec<i64> {
-    account.packages().iter().map(|package| package.used.parts()).collect()
+    let by_number: BTreeMap<u32, i64> = account.packages().iter().map(|package| (package.number, package.used.parts())).collect();
+    by_number.into_values().collect()
 }
 
 fn lose(call: u8, charge: bool) -> Command {

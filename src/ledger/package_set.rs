@@ -1,0 +1,227 @@
+//! The packages of an account, those in play apart from those that are spent.
+//!
+//! A customer who buys again and again has hundreds of packages, of which a few matter to the next call. A package is spent once nothing is held of it and it is used
+//! up, over, or released: until a command names it, it gives nothing, and only its sums count. So a decision looks at the packages in play alone.
+//!
+//! What always holds: every package is where its own fields put it, whatever was done to it in which order; the sums are those of the spent packages. For a clock on
+//! which they are not true (it is behind, or has passed an expiry that was not looked at) all packages are looked at instead.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use super::package::{Package, PackageKind, Phase, Standing};
+use crate::quantity::Quantity;
+
+/// What spent packages are worth together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SpentSums {
+    /// Charged.
+    pub(super) used: Quantity,
+    /// Granted of those that are used up and not over: they still count, they are only empty.
+    pub(super) granted: Quantity,
+    /// Unix milliseconds at which the first of those is over.
+    pub(super) next_phase_ms: Option<i64>,
+    /// Unix milliseconds from which all of them have started, or are over.
+    true_from_ms: i64,
+}
+
+impl Default for SpentSums {
+    fn default() -> Self {
+        Self { used: Quantity::ZERO, granted: Quantity::ZERO, next_phase_ms: None, true_from_ms: i64::MIN }
+    }
+}
+
+impl SpentSums {
+    fn add(&mut self, package: &Package) {
+        self.used = self.used.saturating_add(package.used);
+        if package.is_watched() {
+            self.granted = self.granted.saturating_add(package.granted);
+        }
+        self.next_phase_ms = self.next_phase_ms.into_iter().chain(package.phase_ends_at_ms()).min();
+        if package.standing != Standing::Released {
+            let is_over = package.phase == Phase::Over;
+            self.true_from_ms = self.true_from_ms.max(package.expires_at_ms.filter(|_| is_over).unwrap_or(package.starts_at_ms));
+        }
+    }
+
+    fn are_true(&self, now_ms: i64) -> bool {
+        self.true_from_ms <= now_ms && self.next_phase_ms.is_none_or(|at| now_ms < at)
+    }
+}
+
+/// An account's packages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PackageSet {
+    /// Those in play, then the spent ones, both in burn-down order.
+    list: Vec<Package>,
+    in_play_count: usize,
+    spent_sums: SpentSums,
+}
+
+impl PackageSet {
+    pub(super) fn new(packages: Vec<Package>) -> Self {
+        let mut set = Self { list: Vec::with_capacity(packages.len()), ..Self::default() };
+        packages.into_iter().for_each(|package| set.insert(package));
+        set.count();
+        set
+    }
+
+    /// All packages: those in play first, in burn-down order.
+    pub(super) fn all(&self) -> &[Package] {
+        &self.list
+    }
+
+    /// The packages in play, in burn-down order.
+    pub(super) fn in_play(&self) -> &[Package] {
+        self.list.get(..self.in_play_count).unwrap_or_default()
+    }
+
+    /// The packages to look at on a clock, in burn-down order, and what the others are worth.
+    pub(super) fn at(&self, now_ms: i64) -> (Cow<'_, [Package]>, SpentSums) {
+        if self.spent_sums.are_true(now_ms) {
+            return (Cow::Borrowed(self.in_play()), self.spent_sums);
+        }
+        (Cow::Owned(self.in_burn_order().into_iter().cloned().collect()), SpentSums::default())
+    }
+
+    pub(super) fn in_burn_order(&self) -> Vec<&Package> {
+        let mut ordered: Vec<&Package> = Vec::with_capacity(self.list.len());
+        for package in &self.list {
+            let place = ordered.partition_point(|other| other.burn_order(package).is_lt());
+            ordered.insert(place, package);
+        }
+        ordered
+    }
+
+    pub(super) fn spent_sums(&self) -> &SpentSums {
+        &self.spent_sums
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&Package> {
+        self.list.iter().find(|package| package.number == number)
+    }
+
+    /// Puts in a package, in place of the one of its number.
+    pub(super) fn put(&mut self, package: Package) {
+        self.list.retain(|other| other.number != package.number);
+        self.insert(package);
+        self.count();
+    }
+
+    /// Packages are loaded nearly in their order: sorting them would not be faster.
+    fn insert(&mut self, package: Package) {
+        let place = self.list.partition_point(|other| in_order(other, &package).is_lt());
+        self.list.insert(place, package);
+    }
+
+    /// Changes what moves of a package: its counters or its phase, nothing that it is ordered by. False where there is none of that number.
+    pub(super) fn change(&mut self, number: u32, change: impl FnOnce(&mut Package)) -> bool {
+        let Some(package) = self.list.iter_mut().find(|package| package.number == number) else { return false };
+        let was_spent = is_spent(package);
+        change(package);
+        if was_spent || is_spent(package) {
+            let package = package.clone();
+            self.put(package);
+        }
+        true
+    }
+
+    fn count(&mut self) {
+        self.in_play_count = self.list.partition_point(|package| !is_spent(package));
+        self.spent_sums = SpentSums::default();
+        for package in self.list.iter().skip(self.in_play_count) {
+            self.spent_sums.add(package);
+        }
+    }
+}
+
+fn is_spent(package: &Package) -> bool {
+    let is_used_up = package.kind == PackageKind::Prepaid && package.used >= package.granted;
+    package.held.is_zero()
+        && match (package.standing, package.phase) {
+            (Standing::Released, _) | (_, Phase::Over) => true,
+            (Standing::Open, Phase::Running) => is_used_up,
+            (Standing::Open | Standing::Frozen, _) => false,
+        }
+}
+
+fn in_order(one: &Package, other: &Package) -> Ordering {
+    is_spent(one).cmp(&is_spent(other)).then_with(|| one.burn_order(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PackageSet;
+    use crate::ids::PackageId;
+    use crate::ledger::{Package, PackageKind, Phase, Standing};
+    use crate::quantity::Quantity;
+
+    fn parts(parts: i64) -> Quantity {
+        Quantity::from_parts(parts).unwrap()
+    }
+
+    fn package(number: u32, used: i64) -> Package {
+        Package {
+            number,
+            id: PackageId::new(&format!("p{number}")).unwrap(),
+            kind: PackageKind::Prepaid,
+            granted: parts(10),
+            used: parts(used),
+            held: Quantity::ZERO,
+            starts_at_ms: 100,
+            expires_at_ms: Some(200 + i64::from(number)),
+            priority: 0,
+            created_at_ms: 100,
+            order_id: None,
+            standing: Standing::Open,
+            phase: Phase::Running,
+            grant_digest: String::new(),
+        }
+    }
+
+    fn numbers(packages: &[Package]) -> Vec<u32> {
+        packages.iter().map(|package| package.number).collect()
+    }
+
+    /// As it would be loaded.
+    fn anew(set: &PackageSet) -> PackageSet {
+        PackageSet::new(set.all().iter().rev().cloned().collect())
+    }
+
+    #[test]
+    fn a_package_is_looked_at_while_something_is_left_or_held_of_it_and_again_once_something_comes_back() {
+        let mut set = PackageSet::new((1..=3).map(|number| package(number, 9)).collect());
+        set.change(2, |package| package.held = parts(1));
+        assert_eq!(numbers(set.in_play()), [1, 2, 3]);
+        set.change(2, |package| (package.used, package.held) = (parts(10), Quantity::ZERO));
+        assert_eq!((numbers(set.in_play()), set.spent_sums().used, set.spent_sums().granted), (vec![1, 3], parts(10), parts(10)));
+        assert_eq!((set.spent_sums().next_phase_ms, set == anew(&set)), (Some(202), true));
+        set.change(2, |package| package.used = parts(4));
+        assert_eq!((numbers(set.in_play()), set == anew(&set)), (vec![1, 2, 3], true));
+        assert!(!set.change(4, |_| ()));
+    }
+
+    #[test]
+    fn a_package_that_is_over_or_released_counts_as_used_alone() {
+        let mut set = PackageSet::new((1..=3).map(|number| package(number, 9)).collect());
+        set.change(1, |package| package.phase = Phase::Over);
+        set.put(Package { standing: Standing::Released, ..package(3, 9) });
+        assert_eq!(
+            (numbers(set.in_play()), set.spent_sums().used, set.spent_sums().granted),
+            (vec![2], parts(18), Quantity::ZERO)
+        );
+        set.put(Package { standing: Standing::Frozen, ..package(2, 10) });
+        assert_eq!((numbers(set.in_play()), set == anew(&set)), (vec![2], true));
+    }
+
+    #[test]
+    fn where_the_clock_contradicts_the_sums_all_packages_are_looked_at_in_burn_down_order() {
+        let mut set = PackageSet::new((1..=3).map(|number| package(number, 9)).collect());
+        set.change(1, |package| package.phase = Phase::Over);
+        set.change(2, |package| package.used = parts(10));
+        for (now_ms, seen) in [(200, vec![1, 2, 3]), (201, vec![3]), (202, vec![1, 2, 3])] {
+            let (packages, sums) = set.at(now_ms);
+            assert_eq!((numbers(&packages), sums.used), (seen.clone(), parts(if seen.len() == 1 { 19 } else { 0 })), "{now_ms}");
+        }
+    }
+}
