@@ -9,7 +9,7 @@ use crate::ledger::{Account, Admission, Balance, CallState, Claim, Command, Corr
 use crate::store::{self, Commit, Database, LoadRequest, StoreError, Stored};
 
 impl<D: Database> Book<D> {
-    /// Decides all, writes all, and answers all. Where one command is at fault for a failure of all, each is tried alone.
+    /// Decides all, writes all, and answers all. Where one command is at fault for a failure of all, each half is tried alone.
     ///
     /// # Errors
     /// The last error; every command has its own answer all the same.
@@ -30,13 +30,9 @@ impl<D: Database> Book<D> {
         self.forget();
         match error {
             StoreError::PackageIdTaken | StoreError::Corrupt(_) if waiting.len() > 1 => {
-                let mut result = Ok(());
-                for one in waiting {
-                    if let Err(error) = self.decide_and_write(std::slice::from_ref(one)) {
-                        result = Err(error);
-                    }
-                }
-                result
+                let (first, second) = waiting.split_at(waiting.len() / 2);
+                let result = self.decide_and_write(first);
+                self.decide_and_write(second).and(result)
             }
             StoreError::PackageIdTaken => {
                 for one in waiting {
@@ -47,7 +43,9 @@ impl<D: Database> Book<D> {
             error => {
                 let error = LedgerError::from(error);
                 self.meters.borrow_mut().ledger_errors += 1;
-                self.is_failing.set(matches!(error, LedgerError::Unavailable(_)));
+                if matches!(error, LedgerError::Unavailable(_)) {
+                    self.is_failing.set(true);
+                }
                 for one in waiting {
                     *one.answer.borrow_mut() = Some(Err(error.clone()));
                 }
@@ -101,7 +99,7 @@ impl<D: Database> Book<D> {
         waiting.iter().any(|one| accounts.get(&one.key).is_some_and(|stored| stored.account.has_changes()))
     }
 
-    /// Whether a batch is to write the counters. Where nothing can be written they wait until something was, so that who is refused is told so.
+    /// Whether a batch is to write the counters. After a failure they wait for a flush, so that who is refused is told so.
     fn are_counts_due(&self, waiting: &[Waiting]) -> bool {
         waiting.is_empty() || (self.meters.borrow().are_due() && !self.is_failing.get())
     }
@@ -281,7 +279,6 @@ impl<D: Database> Book<D> {
             }
         }
         store::commit(&self.database, &mut commit, in_transaction)?;
-        self.is_failing.set(false);
         self.follower.followed_to(commit.last());
         if commit.is_more_than_steps() {
             self.applied_to(accounts, commit.last());

@@ -38,6 +38,9 @@ const QUEUE_LENGTH_MAX: usize = 4096;
 /// How often whoever submits a command steps aside. Each time others that became ready meanwhile queue too, and a larger batch costs each of its commands less.
 const STEPS_ASIDE: usize = 4;
 
+/// So many deferred commands are written before a batch that they cannot ride along with.
+const DEFERRED_MANY: usize = 32;
+
 /// The most deferred commands that are written at once.
 const FLUSHED_MAX: usize = 256;
 
@@ -95,7 +98,7 @@ pub struct Book<D> {
     database: D,
     terms: HashMap<ProductId, Arc<Terms>>,
     queue: RefCell<VecDeque<Waiting>>,
-    deferred: RefCell<VecDeque<(AccountKey, Command)>>,
+    deferred: RefCell<VecDeque<Waiting>>,
     accounts: RefCell<HashMap<AccountKey, Stored>>,
     meters: RefCell<Meters>,
     contention: Contention,
@@ -104,9 +107,9 @@ pub struct Book<D> {
     are_counts_written: Cell<bool>,
     /// A commit since the last [`Book::take_events_written`] wrote events.
     are_events_written: Cell<bool>,
-    /// A batch since the last [`Book::take_deferred_written`] wrote deferred commands.
-    are_deferred_written: Cell<bool>,
-    /// Nothing could be written when it was last tried.
+    /// How deferred commands fared with a batch since the last [`Book::take_riders`].
+    riders: RefCell<Option<Result<(), LedgerError>>>,
+    /// The ledger was unavailable, and nothing was flushed since.
     is_failing: Cell<bool>,
 }
 
@@ -124,7 +127,7 @@ impl<D: Database> Book<D> {
             follower: Follower::default(),
             are_counts_written: Cell::new(false),
             are_events_written: Cell::new(false),
-            are_deferred_written: Cell::new(false),
+            riders: RefCell::default(),
             is_failing: Cell::new(false),
         }
     }
@@ -152,9 +155,9 @@ impl<D: Database> Book<D> {
         self.are_events_written.take()
     }
 
-    /// Whether this instance wrote deferred commands with a batch since the last time this was asked.
-    pub fn take_deferred_written(&self) -> bool {
-        self.are_deferred_written.take()
+    /// How deferred commands fared that rode along with a batch since the last time this was asked, where any did. Of an error nobody else is told.
+    pub fn take_riders(&self) -> Option<Result<(), LedgerError>> {
+        self.riders.borrow_mut().take()
     }
 
     /// Counts something; it is written with a later commit.
@@ -193,16 +196,17 @@ impl<D: Database> Book<D> {
         accounts.get(key).is_some_and(|stored| stored.account.would_refuse(probe, now_ms))
     }
 
-    /// Takes a command whose outcome nobody waits for. It is written with the next batch, by [`Book::flush_deferred`] where none comes, or lost with the process.
+    /// Takes a command whose outcome nobody waits for, to be decided as of now (unix milliseconds). It is written with the next batch, by [`Book::flush_deferred`]
+    /// where none comes, or lost with the process.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`] where too many wait already: the ledger has not been writable for long.
-    pub fn defer(&self, key: &AccountKey, command: Command) -> Result<(), LedgerError> {
+    pub fn defer(&self, key: &AccountKey, command: Command, now_ms: i64) -> Result<(), LedgerError> {
         let mut deferred = self.deferred.borrow_mut();
         if deferred.len() >= QUEUE_LENGTH_MAX {
             return Err(LedgerError::Unavailable("too many commands wait".to_owned()));
         }
-        deferred.push_back((key.clone(), command));
+        deferred.push_back(Waiting { key: key.clone(), command, now_ms, answer: Rc::default() });
         Ok(())
     }
 
@@ -220,27 +224,26 @@ impl<D: Database> Book<D> {
     ///
     /// # Errors
     /// [`LedgerError`]; the commands wait for the next time.
-    pub fn flush_deferred(&self, now_ms: i64) -> Result<(), LedgerError> {
-        let waiting = self.take_deferred(now_ms);
+    pub fn flush_deferred(&self) -> Result<(), LedgerError> {
+        let waiting = self.take_deferred();
         self.meters.borrow_mut().make_due();
+        self.is_failing.set(false);
         let result = self.decide_and_write(&waiting);
         self.put_back_deferred(waiting);
         result
     }
 
-    fn take_deferred(&self, now_ms: i64) -> Vec<Waiting> {
+    fn take_deferred(&self) -> Vec<Waiting> {
         let mut deferred = self.deferred.borrow_mut();
         let count = deferred.len().min(FLUSHED_MAX);
-        let commands = deferred.drain(..count);
-        commands.map(|(key, command)| Waiting { key, command, now_ms, answer: Rc::default() }).collect()
+        deferred.drain(..count).collect()
     }
 
     /// Deferred commands that could not be written wait for the next time.
     fn put_back_deferred(&self, taken: Vec<Waiting>) {
         // What is corrupt stays corrupt; its hold ends with its lease, as far as it can.
-        let is_to_try_again = |one: &Waiting| matches!(*one.answer.borrow(), Some(Err(LedgerError::Unavailable(_))));
-        let again = taken.into_iter().filter(is_to_try_again).map(|one| (one.key, one.command));
-        self.deferred.borrow_mut().extend(again);
+        let is_to_try_again = |one: &Waiting| matches!(one.answer.take(), Some(Err(LedgerError::Unavailable(_))));
+        self.deferred.borrow_mut().extend(taken.into_iter().filter(is_to_try_again));
     }
 
     /// Writes the counters that wait, alone: for an instance that refuses everything and so commits nothing.
@@ -248,25 +251,58 @@ impl<D: Database> Book<D> {
     /// # Errors
     /// [`LedgerError`]; the counters wait for the next time.
     pub fn flush_counts(&self) -> Result<(), LedgerError> {
+        self.is_failing.set(false);
         self.decide_and_write(&[])
     }
 
     /// Decides and writes for all who wait. Deferred commands ride along, before the others: a repeat of a call whose settle waits finds it ended.
     fn run_batch(&self) {
-        // A ledger that takes nothing still refuses, as long as nothing that must be written comes along.
-        let mut waiting = if self.is_failing.get() { Vec::new() } else { self.take_deferred(self.latest_ms()) };
-        let deferred_count = waiting.len();
+        let mut waiting = self.riders_along();
+        let rider_count = waiting.len();
         waiting.extend(self.queue.borrow_mut().drain(..));
         // Every command of the batch has its answer or its error in its own place.
-        if self.decide_and_write(&waiting).is_ok() && deferred_count > 0 {
-            self.are_deferred_written.set(true);
+        let _ = self.decide_and_write(&waiting);
+        waiting.truncate(rider_count);
+        if let Some(last) = waiting.last() {
+            let is_corrupt = |one: &&Waiting| matches!(*one.answer.borrow(), Some(Err(LedgerError::Corrupt(_))));
+            let told = waiting.iter().find(is_corrupt).unwrap_or(last).answer.borrow().clone();
+            // What is unavailable is tried again.
+            *self.riders.borrow_mut() =
+                told.map(|answer| answer.map(drop)).filter(|told| !matches!(told, Err(LedgerError::Unavailable(_))));
         }
-        waiting.truncate(deferred_count);
         self.put_back_deferred(waiting);
     }
 
-    fn latest_ms(&self) -> i64 {
-        self.queue.borrow().back().map_or(0, |one| one.now_ms)
+    /// The deferred commands that ride along with the batch in the queue. None where it refuses anyone, who then would have to wait for the write lock and for what the
+    /// riders need. And none while the ledger fails: it still refuses, as long as nothing has to be written.
+    fn riders_along(&self) -> Vec<Waiting> {
+        if self.is_failing.get() || self.deferred_count() == 0 {
+            return Vec::new();
+        }
+        if !self.is_anyone_refused() {
+            return self.take_deferred();
+        }
+        if self.deferred_count() >= DEFERRED_MANY || self.is_deferred_call_named() {
+            // What could not be written waits on; the batch finds out for itself.
+            let _ = self.flush_deferred();
+        }
+        Vec::new()
+    }
+
+    fn is_anyone_refused(&self) -> bool {
+        let accounts = self.accounts.borrow();
+        let is_refused =
+            |one: &Waiting| accounts.get(&one.key).is_some_and(|stored| stored.account.would_refuse(&one.command, one.now_ms));
+        self.queue.borrow().iter().any(is_refused)
+    }
+
+    /// True where a command names a call whose settle waits.
+    fn is_deferred_call_named(&self) -> bool {
+        let deferred = self.deferred.borrow();
+        let names = |one: &Waiting| {
+            deferred.iter().any(|other| other.command.request_id() == one.command.request_id() && other.key == one.key)
+        };
+        self.queue.borrow().iter().filter(|one| one.command.request_id().is_some()).any(names)
     }
 }
 

@@ -145,10 +145,10 @@ fn deferred_settles_are_written_once_by_a_flush() {
     let (_folder, first, second) = two_books();
     grant(&first, "c", "p", "10");
     submit(&first, "c", admit("a"));
-    first.defer(&key("c"), settle("a")).unwrap();
+    first.defer(&key("c"), settle("a"), 2).unwrap();
     assert_eq!(submit(&second, "c", probe("unknown")).balance.used, Quantity::ZERO);
-    first.flush_deferred(20).unwrap();
-    first.flush_deferred(20).unwrap();
+    first.flush_deferred().unwrap();
+    first.flush_deferred().unwrap();
     assert_eq!(submit(&second, "c", admit("b")).balance.used, Quantity::ONE);
 }
 
@@ -175,12 +175,12 @@ fn a_deferred_settle_rides_along_with_the_next_batch_in_its_one_statement() {
     let (_folder, first, second) = two_books();
     grant(&first, "c", "p", "10");
     submit(&first, "c", admit("a"));
-    first.defer(&key("c"), settle("a")).unwrap();
+    first.defer(&key("c"), settle("a"), 2).unwrap();
     let before = first.database().executed();
-    assert!(!first.take_deferred_written());
+    assert_eq!(first.take_riders(), None);
     submit(&first, "c", admit("b"));
     assert_eq!(first.database().executed() - before, 1);
-    assert!(first.take_deferred_written());
+    assert_eq!(first.take_riders(), Some(Ok(())));
     let balance = submit(&second, "c", probe("unknown")).balance;
     assert_eq!((balance.used, balance.held), (Quantity::ONE, Quantity::ONE));
     assert_eq!(first.deferred_count(), 0);
@@ -191,7 +191,7 @@ fn a_repeat_of_a_call_whose_settle_waits_finds_it_ended() {
     let (_folder, first, _second) = two_books();
     grant(&first, "c", "p", "10");
     submit(&first, "c", admit("a"));
-    first.defer(&key("c"), settle("a")).unwrap();
+    first.defer(&key("c"), settle("a"), 2).unwrap();
     assert_eq!(submit(&first, "c", admit("a")).admission(), Some(&crate::ledger::Admission::Replay));
 }
 
@@ -217,9 +217,9 @@ fn a_command_on_a_corrupt_account_fails_alone() {
     // Another instance has changed both since.
     let changed = "INSERT INTO steps (position, kind, account_id) SELECT (SELECT max(position) FROM steps) + account_id, -2, account_id FROM accounts";
     database.execute(changed, &[]).unwrap();
-    first.defer(&key("c"), settle("broken")).unwrap();
-    first.defer(&key("d"), settle("sound")).unwrap();
-    assert!(matches!(first.flush_deferred(20), Err(super::LedgerError::Corrupt(_))));
+    first.defer(&key("c"), settle("broken"), 2).unwrap();
+    first.defer(&key("d"), settle("sound"), 2).unwrap();
+    assert!(matches!(first.flush_deferred(), Err(super::LedgerError::Corrupt(_))));
     assert_eq!(first.deferred_count(), 0);
     assert_eq!(submit(&first, "d", admit("next")).balance.used, Quantity::ONE);
 }
@@ -279,12 +279,49 @@ fn a_ledger_that_takes_nothing_refuses_although_settles_wait_and_writes_them_onc
     create_account(book.database(), &key("c"), 1).unwrap();
     ask(package("p", "1")).unwrap();
     ask(admit("a")).unwrap();
-    book.defer(&key("c"), settle("a")).unwrap();
+    book.defer(&key("c"), settle("a"), 2).unwrap();
     book.database().refused.set(Some("INSERT"));
-    assert!(book.flush_deferred(2).is_err());
+    assert!(book.flush_deferred().is_err());
     assert!(matches!(ask(admit("b")).unwrap().result, Err(Refusal::Exhausted { .. })));
     assert_eq!(book.deferred_count(), 1);
     book.database().refused.set(None);
-    book.flush_deferred(2).unwrap();
+    book.flush_deferred().unwrap();
     assert_eq!((book.deferred_count(), ask(Command::Look).unwrap().balance.used), (0, Quantity::ONE));
+}
+
+#[test]
+fn a_deferred_settle_does_not_ride_along_where_somebody_is_refused() {
+    let (_folder, first, _second) = two_books();
+    grant(&first, "c", "p", "10");
+    grant(&first, "d", "q", "1");
+    submit(&first, "d", admit("last"));
+    submit(&first, "c", admit("a"));
+    let refuse = |request_id: &str| {
+        let before = first.database().executed();
+        assert!(matches!(submit(&first, "d", admit(request_id)).result, Err(Refusal::Exhausted { .. })));
+        first.database().executed() - before
+    };
+    let alone = refuse("x");
+    first.defer(&key("c"), settle("a"), 2).unwrap();
+    assert_eq!((refuse("y"), first.deferred_count()), (alone, 1));
+    assert_eq!(submit(&first, "c", admit("a")).admission(), Some(&crate::ledger::Admission::Replay));
+}
+
+#[test]
+fn a_deferred_settle_that_cannot_be_written_keeps_others_from_writing_once_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Unwilling { database: file(&folder.path().join("ledger.db")), refused: Cell::new(None) };
+    let (first, second) = (Book::new(open(), HashMap::new()), Book::new(open(), HashMap::new()));
+    let ask = |book: &Book<Unwilling>, command| block_on(book.submit(&key("c"), command, 2));
+    create_account(first.database(), &key("c"), 1).unwrap();
+    ask(&first, package("p", "10")).unwrap();
+    ask(&first, admit("a")).unwrap();
+    // Only the tables can tell the second one of a call that the first one holds, and they cannot follow.
+    second.database().refused.set(Some("UPDATE"));
+    second.defer(&key("c"), settle("a"), 2).unwrap();
+    let refused = ["b", "c", "d", "e"].map(|request_id| ask(&second, admit(request_id)).is_err());
+    assert_eq!((refused, second.deferred_count()), ([true, false, false, false], 1));
+    second.database().refused.set(None);
+    second.flush_deferred().unwrap();
+    assert_eq!(ask(&second, Command::Look).unwrap().balance.used, Quantity::ONE);
 }

@@ -201,11 +201,11 @@ fn a_log_that_cannot_be_applied_stops_the_ledger_and_loses_nothing() {
     assert!((0..12).any(|number| admitted("c", number).is_err()));
     // The others go on for as long as the log may grow.
     assert!((0..12).any(|number| matches!(admitted("d", number), Err(LedgerError::Unavailable(_)))));
-    first.defer(&key("d"), settle("held")).unwrap();
-    assert!(first.flush_deferred(20).is_err());
+    first.defer(&key("d"), settle("held"), 2).unwrap();
+    assert!(first.flush_deferred().is_err());
     assert_eq!(first.deferred_count(), 1);
     first.database().execute("DELETE FROM entries WHERE request_id = 'x'", &[]).unwrap();
-    first.flush_deferred(20).unwrap();
+    first.flush_deferred().unwrap();
     assert_eq!(submit(&second, "d", admit("next")).balance.used, Quantity::ONE);
     assert_balanced(&second);
 }
@@ -219,11 +219,11 @@ fn a_settle_that_finds_the_log_cannot_be_applied_waits_until_it_can() {
     first.tables().unwrap().execute("INSERT INTO entries VALUES (1, 2, 4, 1, 1, 'x', NULL, 1)", &[]).unwrap();
     submit(&first, "c", admit("contradicted"));
     // It tells of the package's end, so it is more than steps.
-    first.defer(&key("d"), settle("held")).unwrap();
-    assert!(first.flush_deferred(20).is_err());
+    first.defer(&key("d"), settle("held"), 2).unwrap();
+    assert!(first.flush_deferred().is_err());
     assert_eq!(first.deferred_count(), 1);
     first.database().execute("DELETE FROM entries WHERE request_id = 'x'", &[]).unwrap();
-    first.flush_deferred(20).unwrap();
+    first.flush_deferred().unwrap();
     assert_eq!(submit(&second, "d", probe("next")).balance.used, Quantity::ONE);
     assert_balanced(&second);
 }
@@ -315,7 +315,7 @@ fn take(book: &Book<Sqlite>, customer: &str, step: Step) {
         Step::Settle(call) => drop(submit(book, customer, settle(&format!("r{call}")))),
         Step::SettleBelow(call) => drop(submit(book, customer, settle_at(&format!("r{call}"), "0.5"))),
         Step::Renew(call) => drop(submit(book, customer, renew(&format!("r{call}")))),
-        Step::SettleLater(call) => book.defer(&key(customer), settle(&format!("r{call}"))).unwrap(),
+        Step::SettleLater(call) => book.defer(&key(customer), settle(&format!("r{call}")), 2).unwrap(),
         Step::Lose(call) => {
             let request_id = RequestId::new(&format!("r{call}")).unwrap();
             drop(submit(book, customer, Command::LoseHold { request_id, charge: true }));
@@ -330,7 +330,7 @@ fn take(book: &Book<Sqlite>, customer: &str, step: Step) {
             };
             drop(submit(book, customer, adjust));
         }
-        Step::Flush => book.flush_deferred(10).unwrap(),
+        Step::Flush => book.flush_deferred().unwrap(),
         Step::Compare => assert_nothing_is_misremembered(book),
         Step::Batch(call) => {
             let name = |number: usize| format!("r{}", (call + number) % CALLS);

@@ -121,7 +121,7 @@ async fn look_after(instance: &'static Instance) {
 fn flush(instance: &Instance) -> Result<(), crate::book::LedgerError> {
     if instance.book.deferred_count() > 0 {
         let started_ns = monotonic_ns();
-        instance.book.flush_deferred(now_ms())?;
+        instance.book.flush_deferred()?;
         // One durable step, however many calls it ended.
         instance.book.count(|meters| meters.latency(Step::Settle, elapsed_us(started_ns)));
         Ok(())

@@ -6,7 +6,7 @@ use super::background::{self, LeaseGuard};
 use super::body::{Clock, Incoming};
 use super::forward::{ForwardError, RequestBody, forward};
 use super::instance::{Instance, elapsed_us, monotonic_ns, now_ms};
-use super::settle::Unsettled;
+use super::settle::{self, Unsettled};
 use super::{answer, log, wire};
 use crate::book::metrics::Step;
 use crate::book::{LedgerError, Reply};
@@ -115,7 +115,10 @@ fn is_bodiless(head: &Head) -> bool {
 }
 
 async fn submit(instance: &'static Instance, identified: &Identified<'_>, command: Command) -> Result<Reply, Stopped> {
-    instance.book.submit(&identified.account, command, now_ms()).await.map_err(|error| match error {
+    let started_ns = monotonic_ns();
+    let reply = instance.book.submit(&identified.account, command, now_ms()).await;
+    settle::account_for_riders(instance, started_ns);
+    reply.map_err(|error| match error {
         LedgerError::Unavailable(reason) => {
             log::line(format!("the ledger is unavailable: {reason}"));
             Problem::new(Code::LedgerUnavailable, "The ledger cannot be written now. Nothing was forwarded.")
@@ -154,10 +157,6 @@ async fn admit(
         idempotency_key: None,
     });
     let reply = submit(instance, identified, command).await?;
-    if instance.book.take_deferred_written() {
-        // Settles of others that rode along: one durable step, however many calls it ended.
-        instance.book.count(|meters| meters.latency(Step::Settle, elapsed_us(started_ns)));
-    }
     refuse_unless_admitted(identified, &reply)?;
     instance.book.count(|meters| meters.latency(Step::Hold, elapsed_us(started_ns)));
     let rate_limit = RateLimit::new(&identified.product.id, &reply.balance);

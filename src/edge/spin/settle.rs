@@ -73,7 +73,7 @@ impl Unsettled {
     /// Settles soon: for a charge that a crash right now would leave as it is.
     fn settle_later(self, outcome: Outcome, status: Option<u16>) {
         let Some(command) = self.command(outcome, status) else { return };
-        if let Err(error) = self.instance.book.defer(&self.account, command) {
+        if let Err(error) = self.instance.book.defer(&self.account, command, now_ms()) {
             log::line(format!("a settle is left to its hold's lease: {error}"));
         }
         background::start(self.instance);
@@ -86,7 +86,9 @@ async fn settle_durably(instance: &'static Instance, account: &AccountKey, comma
     let started_ns = monotonic_ns();
     loop {
         let try_started_ns = monotonic_ns();
-        let error = match instance.book.submit(account, command.clone(), now_ms()).await {
+        let answer = instance.book.submit(account, command.clone(), now_ms()).await;
+        account_for_riders(instance, try_started_ns);
+        let error = match answer {
             Ok(reply) => {
                 instance.book.count(|meters| meters.latency(Step::Settle, elapsed_us(started_ns)));
                 return match reply.result {
@@ -104,12 +106,22 @@ async fn settle_durably(instance: &'static Instance, account: &AccountKey, comma
         let next_ends_us = elapsed_us(started_ns).saturating_add(elapsed_us(try_started_ns));
         if next_ends_us / 1000 >= SETTLE_PATIENCE_MS.unsigned_abs() {
             log::line(format!("a settle is not durable in time: {error}"));
-            if let Err(error) = instance.book.defer(account, command) {
+            if let Err(error) = instance.book.defer(account, command, now_ms()) {
                 log::line(format!("a settle is left to its hold's lease: {error}"));
             }
             background::start(instance);
             return None;
         }
         sleep_ms(SETTLE_RETRY_MS).await;
+    }
+}
+
+/// Counts or logs what became of the settles that rode along with a command since it was submitted.
+pub(super) fn account_for_riders(instance: &Instance, submitted_ns: u64) {
+    match instance.book.take_riders() {
+        // One durable step, however many calls it ended.
+        Some(Ok(())) => instance.book.count(|meters| meters.latency(Step::Settle, elapsed_us(submitted_ns))),
+        Some(Err(error)) => log::line(format!("a settle cannot be written: {error}")),
+        None => {}
     }
 }
