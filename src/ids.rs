@@ -148,6 +148,16 @@ impl AccountKey {
     }
 }
 
+/// The longest id of a marketplace's order, in characters.
+pub const ORDER_ID_LENGTH_MAX: usize = 256;
+
+/// Whether a text that people or marketplaces wrote has 1 to `length_max` characters. Of control characters it may have line ends and tabs.
+#[must_use]
+pub fn is_written_text(text: &str, length_max: usize) -> bool {
+    let is_fine = |character: char| !character.is_control() || matches!(character, '\n' | '\r' | '\t');
+    !text.is_empty() && text.chars().all(is_fine) && text.chars().nth(length_max).is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::CustomerId;

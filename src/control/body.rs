@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::failure::Failure;
+use crate::ids::is_written_text;
 pub(super) use crate::object::Object;
 
 /// The most characters of a reader's message that are shown: it may quote the input.
@@ -42,8 +43,7 @@ pub(super) fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deseriali
 
 /// A text that people wrote, of 1 to `length_max` characters. Of control characters it may have line ends and tabs.
 pub(super) fn check_text(name: &str, text: &str, length_max: usize) -> Result<(), Failure> {
-    let is_fine = |character: char| !character.is_control() || matches!(character, '\n' | '\r' | '\t');
-    if !text.is_empty() && text.chars().all(is_fine) && text.chars().nth(length_max).is_none() {
+    if is_written_text(text, length_max) {
         return Ok(());
     }
     Err(Failure::invalid(format!("{name}: expected 1 to {length_max} characters, without control characters")))

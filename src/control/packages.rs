@@ -11,15 +11,12 @@ use super::query::{PathIds, Query, write_cursor};
 use super::routes::Action;
 use super::time::Timestamp;
 use super::{Context, Response};
-use crate::ids::{AccountKey, CorrectionId, CustomerId, PackageId, ProductId, RepurchaseId};
+use crate::ids::{AccountKey, CorrectionId, CustomerId, ORDER_ID_LENGTH_MAX, PackageId, ProductId, RepurchaseId};
 use crate::ledger::{Account, Command, Grant, Outcome, PackageChange, PackageKind};
 use crate::problem::{Code, Problem};
 use crate::quantity::{Delta, Quantity};
 use crate::store::queries::{self, PackageFilter};
 use crate::store::{Database, create_account};
-
-/// The longest order id, in characters.
-const ORDER_ID_LENGTH_MAX: usize = 256;
 
 /// The longest reason of a correction, in characters.
 pub(super) const REASON_LENGTH_MAX: usize = 500;

@@ -4,14 +4,11 @@ use serde::Deserialize;
 
 use super::verdict::Failure;
 use super::{Reply, Unreached};
-use crate::ids::{AccountKey, CustomerId, PackageId, ProductId, RepurchaseId};
+use crate::ids::{AccountKey, CustomerId, ORDER_ID_LENGTH_MAX, PackageId, ProductId, RepurchaseId, is_written_text};
 use crate::ledger::{Conclusion, FailureReason, Grant, Order, PackageKind};
 use crate::object::Object;
 use crate::quantity::Quantity;
 use crate::timestamp::Timestamp;
-
-/// The longest id of a marketplace's order, in characters.
-const ORDER_ID_LENGTH_MAX: usize = 256;
 
 /// The longest message of a reader that is shown: it may quote the answer.
 const MESSAGE_LENGTH_MAX: usize = 160;
@@ -70,9 +67,7 @@ impl BoughtPackage {
         if self.repurchase_id.is_some_and(|id| id != *repurchase_id) {
             return Err("repurchase_id: it is another order's");
         }
-        let is_order_id =
-            |text: &str| !text.is_empty() && text.chars().nth(ORDER_ID_LENGTH_MAX).is_none() && !text.contains(char::is_control);
-        if !self.order_id.as_deref().is_none_or(is_order_id) {
+        if !self.order_id.as_deref().is_none_or(|text| is_written_text(text, ORDER_ID_LENGTH_MAX)) {
             return Err("order_id: expected 1 to 256 characters, without control characters");
         }
         let own_name = PackageId::new(repurchase_id.as_str()).map_err(|_| "package_id: missing")?;
@@ -239,6 +234,7 @@ mod tests {
         .unwrap();
         assert_eq!((whole.package_id.as_str(), whole.quantity.to_string(), whole.priority), ("p1", "7".to_owned(), -1));
         assert_eq!((whole.starts_at_ms, whole.expires_at_ms, whole.order_id.as_deref()), (Some(1_000), Some(2_000), Some("o")));
+        assert_eq!(package(r#"{"order_id":"line\n\tof two"}"#).unwrap().order_id.as_deref(), Some("line\n\tof two"));
     }
 
     #[test]
@@ -248,6 +244,7 @@ mod tests {
             (r#"{"product_id":"chat"}"#, "status 200: package.product_id: "),
             (r#"{"repurchase_id":"rep_2"}"#, "status 200: package.repurchase_id: "),
             (r#"{"order_id":""}"#, "status 200: package.order_id: "),
+            (r#"{"order_id":"\u0007"}"#, "status 200: package.order_id: "),
             (r#"{"quantity":7}"#, "status 200: the answer is not understood: "),
             (r#"{"expire_at":"1970-01-01T00:00:02Z"}"#, "status 200: the answer is not understood: unknown field `expire_at`"),
             (r#""p1""#, "status 200: the answer is not understood: "),
