@@ -1,4 +1,4 @@
-# Every command works on a fresh Debian or Ubuntu machine with rustup, make, a C compiler, Node and apt.
+# Every command works on a fresh Debian or Ubuntu machine with rustup, make, a C compiler, Node with npm, and apt.
 .PHONY: help run build test bench fuzz fmt clean
 
 help: ## This list
