@@ -279,6 +279,7 @@ impl<D: Database> Book<D> {
             }
         }
         store::commit(&self.database, &mut commit, in_transaction)?;
+        self.is_writing_again.set(self.is_failing.get());
         self.follower.followed_to(commit.last());
         if commit.is_more_than_steps() {
             self.applied_to(accounts, commit.last());

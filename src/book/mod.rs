@@ -109,8 +109,10 @@ pub struct Book<D> {
     are_events_written: Cell<bool>,
     /// How deferred commands fared with a batch since the last [`Book::take_riders`].
     riders: RefCell<Option<Result<(), LedgerError>>>,
-    /// The ledger was unavailable, and nothing was flushed since.
+    /// The ledger was unavailable, and the deferred commands were not flushed since.
     is_failing: Cell<bool>,
+    /// While it was failing, something was written again.
+    is_writing_again: Cell<bool>,
 }
 
 impl<D: Database> Book<D> {
@@ -129,6 +131,7 @@ impl<D: Database> Book<D> {
             are_events_written: Cell::new(false),
             riders: RefCell::default(),
             is_failing: Cell::new(false),
+            is_writing_again: Cell::new(false),
         }
     }
 
@@ -196,8 +199,8 @@ impl<D: Database> Book<D> {
         accounts.get(key).is_some_and(|stored| stored.account.would_refuse(probe, now_ms))
     }
 
-    /// Takes a command whose outcome nobody waits for, to be decided as of now (unix milliseconds). It is written with the next batch, by [`Book::flush_deferred`]
-    /// where none comes, or lost with the process.
+    /// Takes a command whose outcome nobody waits for, not to be decided as of before now (unix milliseconds). It is written with the next batch that it can ride along
+    /// with, by [`Book::flush_deferred`] where none comes, or lost with the process.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`] where too many wait already: the ledger has not been writable for long.
@@ -224,8 +227,8 @@ impl<D: Database> Book<D> {
     ///
     /// # Errors
     /// [`LedgerError`]; the commands wait for the next time.
-    pub fn flush_deferred(&self) -> Result<(), LedgerError> {
-        let waiting = self.take_deferred();
+    pub fn flush_deferred(&self, now_ms: i64) -> Result<(), LedgerError> {
+        let waiting = self.take_deferred(now_ms);
         self.meters.borrow_mut().make_due();
         self.is_failing.set(false);
         let result = self.decide_and_write(&waiting);
@@ -233,10 +236,11 @@ impl<D: Database> Book<D> {
         result
     }
 
-    fn take_deferred(&self) -> Vec<Waiting> {
+    /// As of now: what follows from a settle, an order for one, begins when it is decided, however long it had to wait.
+    fn take_deferred(&self, now_ms: i64) -> Vec<Waiting> {
         let mut deferred = self.deferred.borrow_mut();
         let count = deferred.len().min(FLUSHED_MAX);
-        deferred.drain(..count).collect()
+        deferred.drain(..count).map(|one| Waiting { now_ms: one.now_ms.max(now_ms), ..one }).collect()
     }
 
     /// Deferred commands that could not be written wait for the next time.
@@ -251,7 +255,9 @@ impl<D: Database> Book<D> {
     /// # Errors
     /// [`LedgerError`]; the counters wait for the next time.
     pub fn flush_counts(&self) -> Result<(), LedgerError> {
-        self.is_failing.set(false);
+        if self.deferred_count() == 0 {
+            self.is_failing.set(false);
+        }
         self.decide_and_write(&[])
     }
 
@@ -266,27 +272,39 @@ impl<D: Database> Book<D> {
         if let Some(last) = waiting.last() {
             let is_corrupt = |one: &&Waiting| matches!(*one.answer.borrow(), Some(Err(LedgerError::Corrupt(_))));
             let told = waiting.iter().find(is_corrupt).unwrap_or(last).answer.borrow().clone();
-            // What is unavailable is tried again.
-            *self.riders.borrow_mut() =
-                told.map(|answer| answer.map(drop)).filter(|told| !matches!(told, Err(LedgerError::Unavailable(_))));
+            self.tell_of_riders(told.map(|answer| answer.map(drop)));
         }
         self.put_back_deferred(waiting);
     }
 
-    /// The deferred commands that ride along with the batch in the queue. None where it refuses anyone, who then would have to wait for the write lock and for what the
-    /// riders need. And none while the ledger fails: it still refuses, as long as nothing has to be written.
+    fn tell_of_riders(&self, fate: Option<Result<(), LedgerError>>) {
+        let mut riders = self.riders.borrow_mut();
+        // What is unavailable is tried again. An error that nobody has read yet is kept.
+        if !matches!(fate, None | Some(Err(LedgerError::Unavailable(_)))) && !matches!(*riders, Some(Err(_))) {
+            *riders = fate;
+        }
+    }
+
+    /// The deferred commands that ride along with the batch in the queue. None where it is seen to refuse anyone, who would have to wait for the write lock and for what
+    /// the riders need. And none while the ledger fails, which may still refuse, or write what others want.
     fn riders_along(&self) -> Vec<Waiting> {
-        if self.is_failing.get() || self.deferred_count() == 0 {
+        if self.deferred_count() == 0 {
             return Vec::new();
         }
-        if !self.is_anyone_refused() {
-            return self.take_deferred();
+        let (is_failing, now_ms) = (self.is_failing.get(), self.latest_ms());
+        if !is_failing && !self.is_anyone_refused() {
+            return self.take_deferred(now_ms);
         }
-        if self.deferred_count() >= DEFERRED_MANY || self.is_deferred_call_named() {
+        let is_to_be_tried = !is_failing || self.is_writing_again.take();
+        if is_to_be_tried && (self.deferred_count() >= DEFERRED_MANY || self.is_deferred_call_named()) {
             // What could not be written waits on; the batch finds out for itself.
-            let _ = self.flush_deferred();
+            self.tell_of_riders(self.flush_deferred(now_ms).err().map(Err));
         }
         Vec::new()
+    }
+
+    fn latest_ms(&self) -> i64 {
+        self.queue.borrow().iter().map(|one| one.now_ms).max().unwrap_or_default()
     }
 
     fn is_anyone_refused(&self) -> bool {

@@ -147,8 +147,8 @@ fn deferred_settles_are_written_once_by_a_flush() {
     submit(&first, "c", admit("a"));
     first.defer(&key("c"), settle("a"), 2).unwrap();
     assert_eq!(submit(&second, "c", probe("unknown")).balance.used, Quantity::ZERO);
-    first.flush_deferred().unwrap();
-    first.flush_deferred().unwrap();
+    first.flush_deferred(20).unwrap();
+    first.flush_deferred(20).unwrap();
     assert_eq!(submit(&second, "c", admit("b")).balance.used, Quantity::ONE);
 }
 
@@ -219,7 +219,7 @@ fn a_command_on_a_corrupt_account_fails_alone() {
     database.execute(changed, &[]).unwrap();
     first.defer(&key("c"), settle("broken"), 2).unwrap();
     first.defer(&key("d"), settle("sound"), 2).unwrap();
-    assert!(matches!(first.flush_deferred(), Err(super::LedgerError::Corrupt(_))));
+    assert!(matches!(first.flush_deferred(20), Err(super::LedgerError::Corrupt(_))));
     assert_eq!(first.deferred_count(), 0);
     assert_eq!(submit(&first, "d", admit("next")).balance.used, Quantity::ONE);
 }
@@ -281,11 +281,11 @@ fn a_ledger_that_takes_nothing_refuses_although_settles_wait_and_writes_them_onc
     ask(admit("a")).unwrap();
     book.defer(&key("c"), settle("a"), 2).unwrap();
     book.database().refused.set(Some("INSERT"));
-    assert!(book.flush_deferred().is_err());
+    assert!(book.flush_deferred(20).is_err());
     assert!(matches!(ask(admit("b")).unwrap().result, Err(Refusal::Exhausted { .. })));
     assert_eq!(book.deferred_count(), 1);
     book.database().refused.set(None);
-    book.flush_deferred().unwrap();
+    book.flush_deferred(20).unwrap();
     assert_eq!((book.deferred_count(), ask(Command::Look).unwrap().balance.used), (0, Quantity::ONE));
 }
 
@@ -322,6 +322,26 @@ fn a_deferred_settle_that_cannot_be_written_keeps_others_from_writing_once_at_mo
     let refused = ["b", "c", "d", "e"].map(|request_id| ask(&second, admit(request_id)).is_err());
     assert_eq!((refused, second.deferred_count()), ([true, false, false, false], 1));
     second.database().refused.set(None);
-    second.flush_deferred().unwrap();
+    second.flush_deferred(20).unwrap();
     assert_eq!(ask(&second, Command::Look).unwrap().balance.used, Quantity::ONE);
+}
+
+#[test]
+fn a_deferred_settle_that_had_to_wait_is_decided_when_it_is_written_and_as_soon_as_others_are_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Unwilling { database: file(&folder.path().join("ledger.db")), refused: Cell::new(None) };
+    let book = Book::new(database, HashMap::new());
+    let ask = |command, now_ms| block_on(book.submit(&key("c"), command, now_ms)).unwrap();
+    create_account(book.database(), &key("c"), 1).unwrap();
+    ask(package("p", "10"), 1);
+    ask(admit("a"), 2);
+    book.defer(&key("c"), settle("a"), 3).unwrap();
+    book.database().refused.set(Some("INSERT"));
+    assert!(book.flush_deferred(4).is_err());
+    book.database().refused.set(None);
+    ask(admit("b"), 5_000_000);
+    assert_eq!(book.deferred_count(), 1);
+    assert_eq!(ask(admit("a"), 5_000_001).admission(), Some(&crate::ledger::Admission::Replay));
+    let charged = book.tables().unwrap().execute("SELECT at_ms FROM entries WHERE request_id = 'a' AND kind = 5", &[]).unwrap();
+    assert_eq!(charged, [[Value::Integer(5_000_001)]]);
 }

@@ -253,7 +253,7 @@ impl Account {
     pub fn balance(&self, now_ms: i64) -> Balance {
         let (packages, spent) = self.packages.at(now_ms);
         let mut balance = Balance { overrun: self.overrun, used: spent.used, granted: spent.granted, ..Balance::default() };
-        for package in packages.iter() {
+        for package in packages {
             balance.used = balance.used.saturating_add(package.used);
             balance.held = balance.held.saturating_add(package.held);
             if !package.is_usable(now_ms) {
@@ -304,7 +304,7 @@ impl Account {
         let mut rest = amount;
         let mut legs = Vec::new();
         let (packages, _) = self.packages.at(now_ms);
-        for package in packages.iter().filter(|package| package.is_usable(now_ms)) {
+        for package in packages.filter(|package| package.is_usable(now_ms)) {
             let taken = rest.min(package.free());
             if !taken.is_zero() {
                 legs.push(Leg { package_number: package.number, quantity: taken });

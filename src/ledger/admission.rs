@@ -65,8 +65,8 @@ impl Account {
     fn legs_of_hold(&self, hold: Quantity, now_ms: i64) -> Result<Vec<Leg>, Refusal> {
         if hold.is_zero() {
             let is_there = |package: &&Package| package.is_usable(now_ms) && !package.free().is_zero();
-            let (packages, _) = self.packages.at(now_ms);
-            let first = packages.iter().find(is_there).ok_or_else(|| self.why_not(hold, now_ms))?;
+            let (mut packages, _) = self.packages.at(now_ms);
+            let first = packages.find(is_there).ok_or_else(|| self.why_not(hold, now_ms))?;
             return Ok(vec![Leg { package_number: first.number, quantity: Quantity::ZERO }]);
         }
         match self.allocate(hold, now_ms) {

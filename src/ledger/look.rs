@@ -52,18 +52,19 @@ impl Account {
         if next_phase_ms.is_none_or(|at| now_ms < at) {
             return next_phase_ms;
         }
+        let is_due = |package: &Package| package.phase_ends_at_ms().is_some_and(|at| at <= now_ms);
+        let due: Vec<u32> =
+            self.packages.in_burn_order().into_iter().filter(|package| is_due(package)).map(|package| package.number).collect();
+        self.packages.change_all(|package| {
+            while is_due(package) {
+                package.phase = if package.phase == Phase::Scheduled { Phase::Running } else { Phase::Over };
+            }
+        });
         let mut expired = Vec::new();
-        let is_due = |package: &&Package| package.phase_ends_at_ms().is_some_and(|at| at <= now_ms);
-        let due: Vec<u32> = self.packages().iter().filter(is_due).map(|package| package.number).collect();
         for number in due {
-            self.packages.change(number, |package| {
-                while package.phase_ends_at_ms().is_some_and(|at| at <= now_ms) {
-                    package.phase = if package.phase == Phase::Scheduled { Phase::Running } else { Phase::Over };
-                }
-                if package.phase == Phase::Over {
-                    expired.push(number);
-                }
-            });
+            if self.package(number).is_some_and(|package| package.phase == Phase::Over) {
+                expired.push(number);
+            }
             Changes::add(&mut self.changes.rewritten_packages, number);
         }
         self.fix_percent_base();

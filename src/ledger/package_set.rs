@@ -1,12 +1,11 @@
 //! The packages of an account, those in play apart from those that are spent.
 //!
 //! A customer who buys again and again has hundreds of packages, of which a few matter to the next call. A package is spent once nothing is held of it and it is used
-//! up, over, or released: until a command names it, it gives nothing, and only its sums count. So a decision looks at the packages in play alone.
+//! up, over, or released: until a command names it, it gives nothing, and only its sums count. So a call that is taken looks at the packages in play alone.
 //!
 //! What always holds: every package is where its own fields put it, whatever was done to it in which order; the sums are those of the spent packages. For a clock on
 //! which they are not true (it is behind, or has passed an expiry that was not looked at) all packages are looked at instead.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::package::{Package, PackageKind, Phase, Standing};
@@ -60,9 +59,8 @@ pub(super) struct PackageSet {
 
 impl PackageSet {
     pub(super) fn new(packages: Vec<Package>) -> Self {
-        let mut set = Self { list: Vec::with_capacity(packages.len()), ..Self::default() };
-        packages.into_iter().for_each(|package| set.insert(package));
-        set.count();
+        let mut set = Self { list: packages, ..Self::default() };
+        set.arrange();
         set
     }
 
@@ -77,20 +75,15 @@ impl PackageSet {
     }
 
     /// The packages to look at on a clock, in burn-down order, and what the others are worth.
-    pub(super) fn at(&self, now_ms: i64) -> (Cow<'_, [Package]>, SpentSums) {
-        if self.spent_sums.are_true(now_ms) {
-            return (Cow::Borrowed(self.in_play()), self.spent_sums);
-        }
-        (Cow::Owned(self.in_burn_order().into_iter().cloned().collect()), SpentSums::default())
+    pub(super) fn at(&self, now_ms: i64) -> (impl Iterator<Item = &Package>, SpentSums) {
+        let are_sums_true = self.spent_sums.are_true(now_ms);
+        let in_play = if are_sums_true { self.in_play() } else { &[] };
+        let all = if are_sums_true { Vec::new() } else { self.in_burn_order() };
+        (in_play.iter().chain(all), if are_sums_true { self.spent_sums } else { SpentSums::default() })
     }
 
     pub(super) fn in_burn_order(&self) -> Vec<&Package> {
-        let mut ordered: Vec<&Package> = Vec::with_capacity(self.list.len());
-        for package in &self.list {
-            let place = ordered.partition_point(|other| other.burn_order(package).is_lt());
-            ordered.insert(place, package);
-        }
-        ordered
+        places(&self.list, Package::burn_order).into_iter().filter_map(|place| self.list.get(place)).collect()
     }
 
     pub(super) fn spent_sums(&self) -> &SpentSums {
@@ -104,14 +97,8 @@ impl PackageSet {
     /// Puts in a package, in place of the one of its number.
     pub(super) fn put(&mut self, package: Package) {
         self.list.retain(|other| other.number != package.number);
-        self.insert(package);
-        self.count();
-    }
-
-    /// Packages are loaded nearly in their order: sorting them would not be faster.
-    fn insert(&mut self, package: Package) {
-        let place = self.list.partition_point(|other| in_order(other, &package).is_lt());
-        self.list.insert(place, package);
+        self.list.push(package);
+        self.arrange();
     }
 
     /// Changes what moves of a package: its counters or its phase, nothing that it is ordered by. False where there is none of that number.
@@ -120,13 +107,22 @@ impl PackageSet {
         let was_spent = is_spent(package);
         change(package);
         if was_spent || is_spent(package) {
-            let package = package.clone();
-            self.put(package);
+            self.arrange();
         }
         true
     }
 
-    fn count(&mut self) {
+    /// The same for all packages.
+    pub(super) fn change_all(&mut self, change: impl FnMut(&mut Package)) {
+        self.list.iter_mut().for_each(change);
+        self.arrange();
+    }
+
+    /// After anything that may have spent a package or brought it back, which is rare beside calls.
+    fn arrange(&mut self) {
+        let order = places(&self.list, in_order);
+        let mut packages: Vec<Option<Package>> = std::mem::take(&mut self.list).into_iter().map(Some).collect();
+        self.list = order.into_iter().filter_map(|place| packages.get_mut(place)?.take()).collect();
         self.in_play_count = self.list.partition_point(|package| !is_spent(package));
         self.spent_sums = SpentSums::default();
         for package in self.list.iter().skip(self.in_play_count) {
@@ -143,6 +139,16 @@ fn is_spent(package: &Package) -> bool {
             (Standing::Open, Phase::Running) => is_used_up,
             (Standing::Open | Standing::Frozen, _) => false,
         }
+}
+
+/// The places of packages in an order. A package is large, and its place is not.
+fn places(packages: &[Package], order: fn(&Package, &Package) -> Ordering) -> Vec<usize> {
+    let mut places: Vec<usize> = Vec::with_capacity(packages.len());
+    for (place, package) in packages.iter().enumerate() {
+        let is_before = |other: &usize| packages.get(*other).is_some_and(|other| order(other, package).is_lt());
+        places.insert(places.partition_point(is_before), place);
+    }
+    places
 }
 
 fn in_order(one: &Package, other: &Package) -> Ordering {
@@ -221,7 +227,8 @@ mod tests {
         set.change(2, |package| package.used = parts(10));
         for (now_ms, seen) in [(200, vec![1, 2, 3]), (201, vec![3]), (202, vec![1, 2, 3])] {
             let (packages, sums) = set.at(now_ms);
-            assert_eq!((numbers(&packages), sums.used), (seen.clone(), parts(if seen.len() == 1 { 19 } else { 0 })), "{now_ms}");
+            let used = parts(if seen.len() == 1 { 19 } else { 0 });
+            assert_eq!((packages.map(|package| package.number).collect(), sums.used), (seen, used), "{now_ms}");
         }
     }
 }

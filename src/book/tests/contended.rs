@@ -202,10 +202,10 @@ fn a_log_that_cannot_be_applied_stops_the_ledger_and_loses_nothing() {
     // The others go on for as long as the log may grow.
     assert!((0..12).any(|number| matches!(admitted("d", number), Err(LedgerError::Unavailable(_)))));
     first.defer(&key("d"), settle("held"), 2).unwrap();
-    assert!(first.flush_deferred().is_err());
+    assert!(first.flush_deferred(20).is_err());
     assert_eq!(first.deferred_count(), 1);
     first.database().execute("DELETE FROM entries WHERE request_id = 'x'", &[]).unwrap();
-    first.flush_deferred().unwrap();
+    first.flush_deferred(20).unwrap();
     assert_eq!(submit(&second, "d", admit("next")).balance.used, Quantity::ONE);
     assert_balanced(&second);
 }
@@ -220,10 +220,10 @@ fn a_settle_that_finds_the_log_cannot_be_applied_waits_until_it_can() {
     submit(&first, "c", admit("contradicted"));
     // It tells of the package's end, so it is more than steps.
     first.defer(&key("d"), settle("held"), 2).unwrap();
-    assert!(first.flush_deferred().is_err());
+    assert!(first.flush_deferred(20).is_err());
     assert_eq!(first.deferred_count(), 1);
     first.database().execute("DELETE FROM entries WHERE request_id = 'x'", &[]).unwrap();
-    first.flush_deferred().unwrap();
+    first.flush_deferred(20).unwrap();
     assert_eq!(submit(&second, "d", probe("next")).balance.used, Quantity::ONE);
     assert_balanced(&second);
 }
@@ -330,7 +330,7 @@ fn take(book: &Book<Sqlite>, customer: &str, step: Step) {
             };
             drop(submit(book, customer, adjust));
         }
-        Step::Flush => book.flush_deferred().unwrap(),
+        Step::Flush => book.flush_deferred(20).unwrap(),
         Step::Compare => assert_nothing_is_misremembered(book),
         Step::Batch(call) => {
             let name = |number: usize| format!("r{}", (call + number) % CALLS);

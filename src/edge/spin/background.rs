@@ -107,6 +107,9 @@ async fn look_after(instance: &'static Instance) {
             renew(instance).await;
             upkeep(instance).await;
         }
+        if let Some(Err(error)) = instance.book.take_riders() {
+            log::line(format!("a settle cannot be written: {error}"));
+        }
         if instance.book.take_events_written() {
             courier::start(instance);
         }
@@ -121,7 +124,7 @@ async fn look_after(instance: &'static Instance) {
 fn flush(instance: &Instance) -> Result<(), crate::book::LedgerError> {
     if instance.book.deferred_count() > 0 {
         let started_ns = monotonic_ns();
-        instance.book.flush_deferred()?;
+        instance.book.flush_deferred(now_ms())?;
         // One durable step, however many calls it ended.
         instance.book.count(|meters| meters.latency(Step::Settle, elapsed_us(started_ns)));
         Ok(())

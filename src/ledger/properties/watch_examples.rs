@@ -206,6 +206,19 @@ fn expiry_and_start_are_found_by_looking_or_before_any_command_and_told_of_once(
 }
 
 #[test]
+fn packages_that_expire_in_one_look_are_told_of_in_burn_down_order_also_where_one_is_used_up() {
+    let mut account = account();
+    grant(&mut account, Grant { expires_at_ms: Some(60), ..prepaid(1, 10) }, 0);
+    grant(&mut account, Grant { expires_at_ms: Some(70), ..prepaid(2, 10) }, 0);
+    charge(&mut account, 1, 10);
+    account.take_changes();
+    account.decide(&Command::Look, 80).unwrap();
+    let events = account.take_changes().events;
+    let expired = events.iter().filter(|event| event.kind == EventKind::PackageExpired);
+    assert_eq!(expired.map(|event| event.package_number).collect::<Vec<_>>(), [Some(1), Some(2)]);
+}
+
+#[test]
 fn a_clock_that_is_behind_expires_nothing_twice() {
     let mut account = watched(&[], 100);
     grant(&mut account, Grant { expires_at_ms: Some(60), ..prepaid(2, 5) }, 0);

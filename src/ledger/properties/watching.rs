@@ -120,7 +120,9 @@ impl Watching {
 
     fn look(&mut self, remaining_before: i64, base_before: i64, packages: &[Package], now_ms: i64) {
         let mut is_moved = false;
-        for package in packages.iter().filter(|package| package.standing != Standing::Released) {
+        let mut in_burn_order: Vec<&Package> = packages.iter().collect();
+        in_burn_order.sort_by(|one, other| one.burn_order(other));
+        for package in in_burn_order.into_iter().filter(|package| package.standing != Standing::Released) {
             let seen = self.seen.get_mut(&package.number).unwrap();
             let has_started = package.starts_at_ms <= now_ms;
             let has_ended = package.expires_at_ms.is_some_and(|at| at <= now_ms);
