@@ -1,7 +1,7 @@
 //! The book: where commands on accounts wait for each other and are made durable together.
 //!
 //! It owns the queue, the cache of accounts and the counters that ride along with commits. Whoever submits a command puts it into the queue and
-//! steps aside a few times; the first to come back decides and writes for all that queued meanwhile, in one commit (natural batching). An instance's accounts are a cache
+//! steps aside a few times; the first to come back decides and writes for all that queued meanwhile, and what was deferred, in one commit (natural batching). An instance's accounts are a cache
 //! that follows the log of all commits. A commit goes behind the last one that was followed, and where another instance was faster it is decided anew under the
 //! database's write lock. While others commit, a batch takes the lock and follows before it decides.
 //!
@@ -193,10 +193,10 @@ impl<D: Database> Book<D> {
         }
     }
 
-    /// Whether a [`Command::Probe`] would be refused by the account as it is remembered: a hint that costs nothing, to be confirmed by submitting it.
-    pub fn looks_refused(&self, key: &AccountKey, probe: &Command, now_ms: i64) -> bool {
+    /// Whether a [`Command::Probe`] or [`Command::Admit`] would be refused by the account as it is remembered: a hint, to be confirmed by submitting it.
+    pub fn looks_refused(&self, key: &AccountKey, command: &Command, now_ms: i64) -> bool {
         let accounts = self.accounts.borrow();
-        accounts.get(key).is_some_and(|stored| stored.account.would_refuse(probe, now_ms))
+        accounts.get(key).is_some_and(|stored| stored.account.would_refuse(command, now_ms))
     }
 
     /// Takes a command whose outcome nobody waits for, not to be decided as of before now (unix milliseconds). It is written with the next batch that it can ride along
@@ -308,10 +308,7 @@ impl<D: Database> Book<D> {
     }
 
     fn is_anyone_refused(&self) -> bool {
-        let accounts = self.accounts.borrow();
-        let is_refused =
-            |one: &Waiting| accounts.get(&one.key).is_some_and(|stored| stored.account.would_refuse(&one.command, one.now_ms));
-        self.queue.borrow().iter().any(is_refused)
+        self.queue.borrow().iter().any(|one| self.looks_refused(&one.key, &one.command, one.now_ms))
     }
 
     /// True where a command names a call whose settle waits.

@@ -255,11 +255,15 @@ impl Database for Unwilling {
     }
 }
 
+/// A book over the file of a folder.
+fn unwilling(folder: &tempfile::TempDir, refused: Option<&'static str>) -> Book<Unwilling> {
+    Book::new(Unwilling { database: file(&folder.path().join("ledger.db")), refused: Cell::new(refused) }, HashMap::new())
+}
+
 #[test]
 fn what_was_counted_before_a_commit_that_fails_is_written_with_the_next() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Unwilling { database: file(&folder.path().join("ledger.db")), refused: Cell::new(Some("COMMIT")) };
-    let book = Book::new(database, HashMap::new());
+    let book = unwilling(&folder, Some("COMMIT"));
     book.count(|meters| meters.lost_holds(3));
     assert!(book.flush_counts().is_err());
     book.database().refused.set(None);
@@ -273,8 +277,7 @@ fn what_was_counted_before_a_commit_that_fails_is_written_with_the_next() {
 #[test]
 fn a_ledger_that_takes_nothing_refuses_although_settles_wait_and_writes_them_once_it_can() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Unwilling { database: file(&folder.path().join("ledger.db")), refused: Cell::new(None) };
-    let book = Book::new(database, HashMap::new());
+    let book = unwilling(&folder, None);
     let ask = |command| block_on(book.submit(&key("c"), command, 2));
     create_account(book.database(), &key("c"), 1).unwrap();
     ask(package("p", "1")).unwrap();
@@ -310,8 +313,7 @@ fn a_deferred_settle_does_not_ride_along_where_somebody_is_refused() {
 #[test]
 fn a_deferred_settle_that_cannot_be_written_keeps_others_from_writing_once_at_most() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Unwilling { database: file(&folder.path().join("ledger.db")), refused: Cell::new(None) };
-    let (first, second) = (Book::new(open(), HashMap::new()), Book::new(open(), HashMap::new()));
+    let (first, second) = (unwilling(&folder, None), unwilling(&folder, None));
     let ask = |book: &Book<Unwilling>, command| block_on(book.submit(&key("c"), command, 2));
     create_account(first.database(), &key("c"), 1).unwrap();
     ask(&first, package("p", "10")).unwrap();
@@ -329,8 +331,7 @@ fn a_deferred_settle_that_cannot_be_written_keeps_others_from_writing_once_at_mo
 #[test]
 fn a_deferred_settle_that_had_to_wait_is_decided_when_it_is_written_and_as_soon_as_others_are_written_again() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Unwilling { database: file(&folder.path().join("ledger.db")), refused: Cell::new(None) };
-    let book = Book::new(database, HashMap::new());
+    let book = unwilling(&folder, None);
     let ask = |command, now_ms| block_on(book.submit(&key("c"), command, now_ms)).unwrap();
     create_account(book.database(), &key("c"), 1).unwrap();
     ask(package("p", "10"), 1);

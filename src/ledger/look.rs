@@ -60,16 +60,14 @@ impl Account {
                 package.phase = if package.phase == Phase::Scheduled { Phase::Running } else { Phase::Over };
             }
         });
-        let mut expired = Vec::new();
-        for number in due {
-            if self.package(number).is_some_and(|package| package.phase == Phase::Over) {
-                expired.push(number);
-            }
-            Changes::add(&mut self.changes.rewritten_packages, number);
+        for number in &due {
+            Changes::add(&mut self.changes.rewritten_packages, *number);
         }
         self.fix_percent_base();
-        for number in expired {
-            self.announce(Event { package_number: Some(number), ..Event::of(EventKind::PackageExpired, now_ms) });
+        for number in due {
+            if self.package(number).is_some_and(|package| package.phase == Phase::Over) {
+                self.announce(Event { package_number: Some(number), ..Event::of(EventKind::PackageExpired, now_ms) });
+            }
         }
         self.next_phase_ms()
     }

@@ -76,10 +76,12 @@ impl PackageSet {
 
     /// The packages to look at on a clock, in burn-down order, and what the others are worth.
     pub(super) fn at(&self, now_ms: i64) -> (impl Iterator<Item = &Package>, SpentSums) {
-        let are_sums_true = self.spent_sums.are_true(now_ms);
-        let in_play = if are_sums_true { self.in_play() } else { &[] };
-        let all = if are_sums_true { Vec::new() } else { self.in_burn_order() };
-        (in_play.iter().chain(all), if are_sums_true { self.spent_sums } else { SpentSums::default() })
+        let (in_play, all, sums) = if self.spent_sums.are_true(now_ms) {
+            (self.in_play(), Vec::new(), self.spent_sums)
+        } else {
+            (Default::default(), self.in_burn_order(), SpentSums::default())
+        };
+        (in_play.iter().chain(all), sums)
     }
 
     pub(super) fn in_burn_order(&self) -> Vec<&Package> {
