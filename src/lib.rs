@@ -15,5 +15,6 @@ pub mod problem;
 pub mod quantity;
 pub mod relay;
 pub mod secret;
+pub mod sorted;
 pub mod store;
 mod timestamp;

@@ -3,8 +3,9 @@
 //! [`Code`] is the closed list of reasons that leave the process (contract sections 2 and 5). A problem says what the caller did and can do; it never carries
 //! an inner error's text. The border: building the document. Who refuses, and why, is decided elsewhere.
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use std::fmt::Display;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// Why something was refused, as the member `code` and the end of `type` say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,7 +90,7 @@ pub struct Problem {
     /// What this caller did or can do, in one sentence.
     pub detail: String,
     /// Further members, such as `needed` and `available`.
-    pub members: Map<String, Value>,
+    pub members: Vec<(&'static str, String)>,
     /// Seconds after which trying again makes sense, for `Retry-After`.
     pub retry_after_s: Option<u32>,
 }
@@ -98,7 +99,7 @@ impl Problem {
     /// A problem with its code's own status.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, status: code.row().1, detail: detail.into(), members: Map::new(), retry_after_s: None }
+        Self { code, status: code.row().1, detail: detail.into(), members: Vec::new(), retry_after_s: None }
     }
 
     /// With another status: `exhausted_status` of a product.
@@ -108,13 +109,10 @@ impl Problem {
         self
     }
 
-    /// With one more member.
+    /// With one more member, a string.
     #[must_use]
-    pub fn with_member(mut self, name: &str, value: impl Serialize) -> Self {
-        // Members are plain strings and numbers; what does not serialize is left out rather than failing the refusal.
-        if let Ok(value) = serde_json::to_value(value) {
-            self.members.insert(name.to_owned(), value);
-        }
+    pub fn with_member(mut self, name: &'static str, value: &impl Display) -> Self {
+        self.members.push((name, value.to_string()));
         self
     }
 
@@ -128,16 +126,32 @@ impl Problem {
     /// The JSON document. `request_id` is `null` where none is known.
     #[must_use]
     pub fn to_json(&self, request_id: Option<&str>) -> String {
-        let (code, _, title) = self.code.row();
-        let mut document = Map::new();
-        document.insert("type".to_owned(), format!("urn:tollgate:problem:{code}").into());
-        document.insert("title".to_owned(), title.into());
-        document.insert("status".to_owned(), self.status.into());
-        document.insert("detail".to_owned(), self.detail.clone().into());
-        document.insert("code".to_owned(), code.into());
-        document.insert("request_id".to_owned(), request_id.into());
-        document.extend(self.members.clone());
-        Value::Object(document).to_string()
+        // Strings and a number: nothing of it can fail to serialize.
+        serde_json::to_string(&Document { problem: self, request_id }).unwrap_or_default()
+    }
+}
+
+/// A problem as it is sent.
+struct Document<'a> {
+    problem: &'a Problem,
+    request_id: Option<&'a str>,
+}
+
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Problem { code, status, detail, members, .. } = self.problem;
+        let (code, _, title) = code.row();
+        let mut document = serializer.serialize_map(None)?;
+        document.serialize_entry("type", &format!("urn:tollgate:problem:{code}"))?;
+        document.serialize_entry("title", title)?;
+        document.serialize_entry("status", status)?;
+        document.serialize_entry("detail", detail)?;
+        document.serialize_entry("code", code)?;
+        document.serialize_entry("request_id", &self.request_id)?;
+        for (name, value) in members {
+            document.serialize_entry(name, value)?;
+        }
+        document.end()
     }
 }
 
@@ -147,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_problem_document_has_the_members_of_the_contract() {
-        let problem = Problem::new(Code::PackageExhausted, "Buy another package.").with_status(429).with_member("needed", "1");
+        let problem = Problem::new(Code::PackageExhausted, "Buy another package.").with_status(429).with_member("needed", &"1");
         let document: serde_json::Value = serde_json::from_str(&problem.to_json(Some("r-1"))).unwrap();
         assert_eq!(document["type"], "urn:tollgate:problem:package_exhausted");
         assert_eq!(document["status"], 429);

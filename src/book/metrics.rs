@@ -1,8 +1,7 @@
 //! Counters of the whole deployment: gathered in an instance, written with commits, since instances are short-lived.
 
-use std::collections::BTreeMap;
-
 use crate::ids::ProductId;
+use crate::sorted::SortedMap;
 
 /// Upper bounds of the latency histograms' buckets, in microseconds, with their label.
 pub(crate) const BUCKETS: [(u64, &str); 10] = [
@@ -32,7 +31,7 @@ pub struct Meters {
     hold: Latencies,
     settle: Latencies,
     /// Everything else, by name.
-    others: BTreeMap<String, u64>,
+    others: SortedMap<String, u64>,
     events: u64,
     /// How often the ledger could not be used.
     pub ledger_errors: u64,
@@ -93,7 +92,7 @@ impl Meters {
     fn add(&mut self, name: String, increment: u64) {
         self.events += 1;
         if self.others.len() < WAITING_MAX || self.others.contains_key(&name) {
-            let counter = self.others.entry(name).or_default();
+            let counter = self.others.get_or_default(name);
             *counter = counter.saturating_add(increment);
         }
     }

@@ -1,6 +1,5 @@
 //! Calls: listed, shown, refunded.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +14,7 @@ use crate::ids::{AccountKey, CorrectionId, CustomerId, ProductId, RequestId};
 use crate::ledger::Command;
 use crate::quantity::Quantity;
 use crate::store::Database;
-use crate::store::queries::{self, CallList, ListedCall};
+use crate::store::queries::{self, CallList, CallPosition, ListedCall};
 
 const LIST: &str = "calls";
 
@@ -42,7 +41,7 @@ pub(super) fn list<D: Database>(context: &Context<'_, D>, ids: &PathIds, query: 
     let query = query.read(&["product_id", "state", "limit", "cursor"])?;
     let product_id = query.id("product_id", ProductId::new)?;
     let state = query.word("state", "held, settled, released")?;
-    let from: Option<BTreeMap<String, i64>> = query.cursor(LIST, |text| serde_json::from_str(text).ok())?;
+    let from: Option<CallPosition> = query.cursor(LIST, |text| serde_json::from_str(text).ok())?;
     let limit = query.limit()?;
     match queries::account_keys(context.tables()?, &customer_id)?.len() {
         0 => return Err(Failure::not_found("customer")),

@@ -1,7 +1,7 @@
 //! Events and what became of their deliveries.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::body;
 use super::failure::Failure;
@@ -22,7 +22,7 @@ struct EventView<'a> {
     #[serde(rename = "type")]
     event_type: &'a str,
     timestamp: String,
-    data: Value,
+    data: &'a RawValue,
     deliveries: Vec<DeliveryView<'a>>,
 }
 

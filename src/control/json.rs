@@ -127,7 +127,9 @@ pub(super) struct CallView<'a> {
 impl<'a> CallView<'a> {
     pub(super) fn new(listed: &'a ListedCall) -> Self {
         let call = &listed.call;
-        let leg = |number: u32, quantity| listed.package_ids.get(&number).map(|package_id| LegView { package_id, quantity });
+        let leg = |number: u32, quantity| {
+            listed.package_ids.iter().find(|(of, _)| *of == number).map(|(_, package_id)| LegView { package_id, quantity })
+        };
         Self {
             request_id: &call.request_id,
             product_id: &listed.product_id,

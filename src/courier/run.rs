@@ -1,6 +1,5 @@
 //! One run of the courier: spread what is new, send what is due, write down what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use futures::future::{Either, select};
@@ -57,7 +56,7 @@ pub async fn run<D: Database>(
         limits,
         started_ms,
         begun: 0,
-        deep_looks_ms: BTreeMap::new(),
+        deep_looks_ms: vec![None; targets.len()],
         report: RunReport::default(),
     };
     // Spreading needs no lease: an event that two spread becomes the same deliveries.
@@ -109,8 +108,8 @@ struct Run<'a, D, O> {
     limits: RunLimits,
     started_ms: i64,
     begun: usize,
-    /// When the endpoint of a place was looked through deeply.
-    deep_looks_ms: BTreeMap<usize, i64>,
+    /// When each endpoint was looked through deeply.
+    deep_looks_ms: Vec<Option<i64>>,
     report: RunReport,
 }
 
@@ -123,7 +122,7 @@ struct Sent<'a> {
 }
 
 /// The customers to whom something is under way, for each endpoint: they are told one thing after the other.
-type Busy = Vec<BTreeSet<String>>;
+type Busy = Vec<Vec<String>>;
 
 impl<'a, D: Database, O: Outside> Run<'a, D, O> {
     /// Spreads and sends until nothing is left, the limits are reached, or the lease is lost: another courier may send the same then, and what is under
@@ -131,7 +130,7 @@ impl<'a, D: Database, O: Outside> Run<'a, D, O> {
     async fn work(&mut self, lease: &mut Lease<'_, D>) -> Result<(), LedgerError> {
         let (book, outside) = (self.book, self.outside);
         let mut sending = FuturesUnordered::new();
-        let mut busy: Busy = vec![BTreeSet::new(); self.targets.len()];
+        let mut busy: Busy = vec![Vec::new(); self.targets.len()];
         loop {
             self.spread().await?;
             let now_ms = outside.now_ms();
@@ -154,7 +153,7 @@ impl<'a, D: Database, O: Outside> Run<'a, D, O> {
             let sent = gather(outside, &mut sending).await;
             for one in &sent {
                 if let Some(customers) = busy.get_mut(one.place) {
-                    customers.remove(&one.due.customer_id);
+                    customers.retain(|customer_id| *customer_id != one.due.customer_id);
                 }
             }
             self.record(&sent)?;
@@ -196,7 +195,8 @@ impl<'a, D: Database, O: Outside> Run<'a, D, O> {
                 let found = self.find(place, customers, room, now_ms)?;
                 let is_last = found.len() < room;
                 for due in found {
-                    if customers.insert(due.customer_id.clone()) {
+                    if !customers.contains(&due.customer_id) {
+                        customers.push(due.customer_id.clone());
                         self.begun = self.begun.saturating_add(1);
                         begun.push((place, target, due));
                     }
@@ -210,19 +210,21 @@ impl<'a, D: Database, O: Outside> Run<'a, D, O> {
     }
 
     /// So many due deliveries of an endpoint, of customers to whom nothing is under way; fewer where there seem to be no more.
-    fn find(&mut self, place: usize, customers: &BTreeSet<String>, room: usize, now_ms: i64) -> Result<Vec<Due>, LedgerError> {
+    fn find(&mut self, place: usize, customers: &[String], room: usize, now_ms: i64) -> Result<Vec<Due>, LedgerError> {
         let Some(target) = self.targets.get(place) else { return Ok(Vec::new()) };
         let names: Vec<&str> = customers.iter().map(String::as_str).collect();
         let due = |candidates_max| outbox::due(self.book.database(), target.endpoint, &names, (room, candidates_max), now_ms);
         let found = due(CANDIDATES_MAX)?;
-        let looked_ms = self.deep_looks_ms.get(&place).copied();
+        let looked_ms = self.deep_looks_ms.get(place).copied().flatten();
         // A clock that went back must not keep it from being done.
         let was_just_done = looked_ms.is_some_and(|at_ms| (at_ms..at_ms.saturating_add(DEEP_LOOK_INTERVAL_MS)).contains(&now_ms));
         if found.len() >= room || names.is_empty() || was_just_done {
             return Ok(found);
         }
         let found = due(CANDIDATES_DEEP_MAX)?;
-        self.deep_looks_ms.insert(place, now_ms);
+        if let Some(looked_ms) = self.deep_looks_ms.get_mut(place) {
+            *looked_ms = Some(now_ms);
+        }
         Ok(found)
     }
 

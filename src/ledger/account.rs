@@ -1,6 +1,5 @@
 //! One account: the packages of one customer and product, the calls in play, and what a decision changed of them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::call::{Call, CallState, Leg};
@@ -13,15 +12,16 @@ use super::package_set::PackageSet;
 use super::rules::Terms;
 use crate::ids::{PackageId, RequestId};
 use crate::quantity::Quantity;
+use crate::sorted::SortedMap;
 
 /// A customer's packages of one product. Of its calls and corrections it has those that were put in: a store puts in every one that a command names.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     pub(super) packages: PackageSet,
-    pub(super) calls: BTreeMap<RequestId, Call>,
-    pub(super) corrections: BTreeMap<CorrectionKey, Correction>,
+    pub(super) calls: SortedMap<RequestId, Call>,
+    pub(super) corrections: SortedMap<CorrectionKey, Correction>,
     /// The order in flight, and those that were put in.
-    pub(super) orders: BTreeMap<u32, Order>,
+    pub(super) orders: SortedMap<u32, Order>,
     pub(super) watch: Watch,
     pub(super) terms: Arc<Terms>,
     pub(super) overrun: Quantity,
@@ -38,14 +38,12 @@ pub struct Changes {
     pub moved_packages: Vec<u32>,
     /// Numbers of the packages that are new or whose terms or standing changed.
     pub rewritten_packages: Vec<u32>,
-    /// Calls that claimed a new request id.
-    pub new_calls: BTreeSet<RequestId>,
-    /// Calls that changed otherwise.
-    pub changed_calls: BTreeSet<RequestId>,
+    /// Calls that are new or changed: true of those that claimed a new request id.
+    pub calls: SortedMap<RequestId, bool>,
     /// Corrections that were made.
     pub corrections: Vec<Correction>,
     /// Numbers of the orders that are new or changed.
-    pub orders: BTreeSet<u32>,
+    pub orders: Vec<u32>,
     /// [`Account::watch`] changed.
     pub watch: bool,
     /// What is to be told of it.
@@ -349,9 +347,9 @@ impl Account {
     pub(super) fn store_call(&mut self, call: Call) {
         let request_id = call.request_id.clone();
         if self.calls.insert(request_id.clone(), call).is_none() {
-            self.changes.new_calls.insert(request_id);
-        } else if !self.changes.new_calls.contains(&request_id) {
-            self.changes.changed_calls.insert(request_id);
+            self.changes.calls.insert(request_id, true);
+        } else if !self.changes.calls.contains_key(&request_id) {
+            self.changes.calls.insert(request_id, false);
         }
     }
 

@@ -5,7 +5,7 @@
 //! Nothing is ordered that could not be credited.
 //! The border: who posts orders and who answers is not known here.
 
-use super::account::Account;
+use super::account::{Account, Changes};
 use super::command::{Grant, Outcome, Refusal};
 use super::entry::{Event, EventDetail, EventKind};
 use super::order::{Conclusion, Counted, FailureReason, Order, OrderState};
@@ -167,7 +167,7 @@ impl Account {
             watch.rests_until_ms = now_ms.saturating_add(cooldown_ms.max(rest_after_ms(watch.failures)));
         }
         self.orders.insert(number, order);
-        self.changes.orders.insert(number);
+        Changes::add(&mut self.changes.orders, number);
     }
 
     /// Ends the order in flight where its time is over.

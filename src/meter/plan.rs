@@ -1,9 +1,8 @@
 //! What to look for in a body: the configured paths as one tree, so that a scanner follows all of them at once.
 
-use std::collections::BTreeMap;
-
 use super::amount::Factor;
 use super::path::Path;
+use crate::sorted::SortedMap;
 
 /// How a value counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,13 +157,13 @@ fn small(count: usize) -> u16 {
 
 #[derive(Default)]
 struct Branch {
-    keys: BTreeMap<String, Self>,
-    cells: BTreeMap<Measure, u16>,
+    keys: SortedMap<String, Self>,
+    cells: SortedMap<Measure, u16>,
     probe: Option<u16>,
 }
 
 impl Branch {
     fn descend<'k>(&mut self, keys: impl Iterator<Item = &'k str>) -> &mut Self {
-        keys.fold(self, |branch, key| branch.keys.entry(key.to_owned()).or_default())
+        keys.fold(self, |branch, key| branch.keys.get_or_default(key.to_owned()))
     }
 }

@@ -1,6 +1,6 @@
 //! Commits: what accounts decided, as steps of the log, or where it is more than steps as rows of two views. A commit of nothing but steps is one statement.
 
-use super::database::{Database, StoreError, Value};
+use super::database::{Database, StoreError, Value, json};
 use super::load::Stored;
 use super::log::{self, STEP_VALUES, StepRow};
 use super::notices::{self, NOTICE_COLUMNS};
@@ -96,11 +96,8 @@ impl Commit {
             at_ms: last_hold.map(|entry| entry.at_ms),
             ..Operation::default()
         });
-        for request_id in &changes.new_calls {
-            self.add_call(Op::NewCall, account_id, account, request_id);
-        }
-        for request_id in &changes.changed_calls {
-            self.add_call(Op::ChangedCall, account_id, account, request_id);
+        for (request_id, is_new) in changes.calls.iter() {
+            self.add_call(if *is_new { Op::NewCall } else { Op::ChangedCall }, account_id, account, request_id);
         }
         self.add_packages(account_id, account, &changes);
         for correction in &changes.corrections {
@@ -177,7 +174,7 @@ impl Commit {
             at_ms: Some(correction.at_ms),
             number_1: correction.quantity.map(Delta::parts),
             word: Some(correction.key.id.to_string()),
-            detail: Some(serde_json::json!([kind, target, &*correction.reason]).to_string()),
+            detail: Some(json(&(kind, target, &*correction.reason))),
             ..Operation::default()
         });
     }
@@ -190,7 +187,8 @@ impl Commit {
     /// A step for each entry, in their order, and for each call that changed without one. The counters of a package are those after all of them.
     fn add_steps(&mut self, stored: &mut Stored, changes: &Changes) {
         let (account_id, account) = (stored.account_id, &stored.account);
-        let mut unwritten: Vec<&RequestId> = changes.new_calls.iter().chain(&changes.changed_calls).collect();
+        let is_new = |request_id: &RequestId| changes.calls.get(request_id) == Some(&true);
+        let mut unwritten: Vec<&RequestId> = changes.calls.keys().collect();
         let mut steps = Vec::new();
         // Backwards, since a call goes with the last of its entries.
         for entry in changes.entries.iter().rev() {
@@ -198,13 +196,13 @@ impl Commit {
             let (Some(request_id), Some(package)) = (&entry.request_id, account.package(entry.package_number)) else { continue };
             let place = unwritten.iter().position(|unwritten| *unwritten == request_id);
             let call = place.and_then(|place| account.call(unwritten.swap_remove(place)));
-            steps.push(log::entry_step(account_id, entry, package, call, changes.new_calls.contains(request_id)));
+            steps.push(log::entry_step(account_id, entry, package, call, is_new(request_id)));
         }
         for call in unwritten.into_iter().filter_map(|request_id| account.call(request_id)) {
-            steps.push(log::call_step(account_id, call, changes.new_calls.contains(&call.request_id)));
+            steps.push(log::call_step(account_id, call, is_new(&call.request_id)));
         }
         steps.into_iter().rev().for_each(|step| self.add_step(step));
-        stored.unapplied.extend(changes.new_calls.iter().map(|request_id| (self.last, request_id.clone())));
+        stored.unapplied.extend(changes.calls.keys().filter(|id| is_new(id)).map(|id| (self.last, id.clone())));
     }
 }
 
@@ -220,8 +218,8 @@ fn check_counters(account: &Account, changes: &Changes) -> Result<(), StoreError
 }
 
 fn package_detail(package: &Package) -> String {
-    serde_json::json!([
-        package.id,
+    json(&(
+        &package.id,
         kind_word(package.kind),
         package.granted.parts(),
         package.used.parts(),
@@ -230,12 +228,11 @@ fn package_detail(package: &Package) -> String {
         package.expires_at_ms,
         package.priority,
         package.created_at_ms,
-        package.order_id,
+        &package.order_id,
         standing_word(package.standing),
         phase_word(package.phase),
-        package.grant_digest,
-    ])
-    .to_string()
+        &package.grant_digest,
+    ))
 }
 
 /// Whether the changes are nothing but calls and what they moved of packages.

@@ -2,6 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
+/// The JSON of something that the store wrote together: of numbers, words and flags, so that nothing of it can fail to serialize.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 /// A value that goes into a statement or comes out of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::database::json;
 use super::load::Stored;
 use crate::ids::{CustomerId, PackageId, ProductId, RepurchaseId, RequestId};
 use crate::ledger::{Event, EventDetail, EventKind, FailureReason, Threshold};
@@ -50,7 +51,7 @@ pub(super) fn event_data(stored: &Stored, event: &Event) -> String {
         EventDetail::Quantity(quantity) if event.kind == kind => Some(quantity),
         _ => None,
     };
-    let data = EventData {
+    json(&EventData {
         customer_id: &stored.key.customer_id,
         product_id: &stored.key.product_id,
         package_id: event.package_number.and_then(|number| stored.account.package(number)).map(|package| &package.id),
@@ -59,9 +60,7 @@ pub(super) fn event_data(stored: &Stored, event: &Event) -> String {
         charge: quantity_of(EventKind::CallLost),
         balance: balance_data(&event.detail),
         order: order_data(stored, &event.detail),
-    };
-    // Ids, texts and quantities: nothing of it can fail to serialize.
-    serde_json::to_string(&data).unwrap_or_default()
+    })
 }
 
 fn balance_data(detail: &EventDetail) -> Option<BalanceData<'_>> {

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::database::{Database, StoreError, Value};
+use super::database::{Database, StoreError, Value, json};
 use super::rows::{CallDetail, PackageRow, read_call, read_package};
 use crate::ids::{AccountKey, CorrectionId, CustomerId, PackageId, ProductId, RequestId};
 use crate::ledger::{Account, Correction, CorrectionKey, CorrectionTarget, Order, Watch};
@@ -82,8 +82,7 @@ pub fn load(database: &impl Database, requests: &[LoadRequest]) -> Result<Vec<St
             Wanted(&key.customer_id, &key.product_id, &request.request_ids, corrections, &request.orders)
         })
         .collect();
-    let wanted = serde_json::to_string(&wanted).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    let rows = database.execute(LOAD, &[Value::Text(wanted)])?;
+    let rows = database.execute(LOAD, &[json(&wanted).into()])?;
     rows.iter().map(|row| read_stored(row).ok_or_else(|| StoreError::unreadable("account"))?).collect()
 }
 

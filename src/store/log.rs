@@ -9,7 +9,7 @@
 //!
 //! The border: what a step says about money was decided elsewhere.
 
-use super::database::{Database, StoreError, Value};
+use super::database::{Database, StoreError, Value, json};
 use super::load::Stored;
 use super::rows::{call_detail, integer, state_word};
 use crate::ids::RequestId;
@@ -160,8 +160,7 @@ pub struct Followed {
 /// # Errors
 /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read.
 pub fn follow(database: &impl Database, position: i64, accounts: Option<&[i64]>) -> Result<Followed, StoreError> {
-    // Numbers: nothing of it can fail to serialize.
-    let accounts = accounts.map(|accounts| serde_json::to_string(accounts).unwrap_or_default());
+    let accounts = accounts.map(|accounts| json(&accounts));
     let rows = database.execute(
         "SELECT position, kind, account_id, seq, request_id, package_number, used, held, applied FROM steps CROSS JOIN log
         WHERE position > ?1 AND (?2 IS NULL OR account_id IN (SELECT value FROM json_each(?2))) ORDER BY position",

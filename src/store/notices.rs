@@ -1,6 +1,6 @@
 //! Notices: the rows of a commit beside its operations. One writes what an account remembers, an event or an order, and `apply_notices.sql` says how.
 
-use super::database::Value;
+use super::database::{Value, json};
 use super::events::event_data;
 use super::load::Stored;
 use super::rows::order_state_word;
@@ -23,9 +23,7 @@ pub(super) fn of(stored: &Stored, changes: &Changes) -> Vec<Notice> {
 }
 
 fn watch_notice(account_id: i64, watch: &Watch) -> Notice {
-    // Numbers and texts: nothing of it can fail to serialize.
-    let detail = serde_json::to_string(watch).unwrap_or_default();
-    [1.into(), account_id.into(), Value::Null, Value::Null, Value::Null, watch.due_at_ms.into(), detail.into()]
+    [1.into(), account_id.into(), Value::Null, Value::Null, Value::Null, watch.due_at_ms.into(), json(watch).into()]
 }
 
 fn event_notice(stored: &Stored, event: &Event) -> Notice {
@@ -43,8 +41,6 @@ fn event_notice(stored: &Stored, event: &Event) -> Notice {
 
 fn order_notice(stored: &Stored, order: &Order) -> Notice {
     let repurchase_id = RepurchaseId::of(&stored.key, order.number, order.requested_at_ms);
-    // As above.
-    let detail = serde_json::to_string(order).unwrap_or_default();
     [
         3.into(),
         stored.account_id.into(),
@@ -52,7 +48,7 @@ fn order_notice(stored: &Stored, order: &Order) -> Notice {
         repurchase_id.as_str().into(),
         order_state_word(order.state).into(),
         Value::Null,
-        detail.into(),
+        json(order).into(),
     ]
 }
 

@@ -3,9 +3,7 @@
 //! An event is *spread* once: it becomes a delivery to each endpoint that is told of it. What a delivery's try led to is written only where nobody else
 //! wrote meanwhile. Whom an event concerns, and when a try is due, is the courier's to say.
 
-use serde_json::json;
-
-use super::database::{Database, StoreError, Value};
+use super::database::{Database, StoreError, Value, json};
 use crate::ids::EventId;
 
 /// What an endpoint takes.
@@ -115,16 +113,16 @@ pub fn spread<'a>(
     for row in &events {
         let [Value::Integer(position), Value::Text(event_type)] = &row[..] else { return Err(StoreError::unreadable("event")) };
         positions.push(position);
-        deliveries.extend(told(event_type).iter().map(|endpoint| json!([position, endpoint.kind.as_str(), endpoint.url])));
+        deliveries.extend(told(event_type).iter().map(|endpoint| (*position, endpoint.kind.as_str(), endpoint.url)));
     }
     let run = || {
         if !deliveries.is_empty() {
             let insert = "INSERT OR IGNORE INTO deliveries (position, kind, url, state, attempts, next_at_ms) \
                           SELECT value ->> 0, value ->> 1, value ->> 2, 'waiting', 0, ?2 FROM json_each(?1)";
-            database.execute(insert, &[json!(deliveries).to_string().into(), now_ms.into()])?;
+            database.execute(insert, &[json(&deliveries).into(), now_ms.into()])?;
         }
         let update = "UPDATE events SET is_spread = 1 WHERE position IN (SELECT value FROM json_each(?1))";
-        database.execute(update, &[json!(positions).to_string().into()]).map(drop)
+        database.execute(update, &[json(&positions).into()]).map(drop)
     };
     if deliveries.is_empty() {
         run()?
@@ -167,8 +165,8 @@ pub fn first_due(database: &impl Database, endpoints: &[Endpoint<'_>]) -> Result
                      ELSE (SELECT d.next_at_ms FROM deliveries AS d WHERE d.state = 'waiting' AND d.kind = asked.value ->> 0 \
                          AND d.url = asked.value ->> 1 ORDER BY d.next_at_ms LIMIT 1) END \
                      FROM json_each(?1) AS asked ORDER BY asked.key";
-    let asked: Vec<_> = endpoints.iter().map(|endpoint| json!([endpoint.kind.as_str(), endpoint.url])).collect();
-    let rows = database.execute(statement, &[json!(asked).to_string().into()])?;
+    let asked: Vec<_> = endpoints.iter().map(|endpoint| (endpoint.kind.as_str(), endpoint.url)).collect();
+    let rows = database.execute(statement, &[json(&asked).into()])?;
     Ok(rows.iter().map(|row| row.first().and_then(Value::integer)).collect())
 }
 
@@ -198,7 +196,7 @@ pub fn due(
         endpoint.url.into(),
         now_ms.into(),
         integer(candidates_max),
-        json!(busy).to_string().into(),
+        json(&busy).into(),
         integer(limit),
     ];
     database.execute(statement, &parameters)?.into_iter().map(read_due).collect()
@@ -238,22 +236,22 @@ pub fn record(database: &impl Database, tries: &[Tried<'_>]) -> Result<(), Store
     if tries.is_empty() {
         return Ok(());
     }
-    let row = |tried: &Tried<'_>| {
+    let rows = tries.iter().map(|tried| {
         let (state, next_at_ms, ended_at_ms) = match tried.state {
             DeliveryState::Waiting(next_at_ms) => ("waiting", Some(next_at_ms), None),
             DeliveryState::Delivered => ("delivered", None, Some(tried.at_ms)),
             DeliveryState::Dead => ("dead", None, Some(tried.at_ms)),
         };
         let (kind, url) = (tried.endpoint.kind.as_str(), tried.endpoint.url);
-        let key = (tried.position, kind, url, tried.attempts_before);
-        json!([key.0, key.1, key.2, key.3, state, tried.attempts, next_at_ms, tried.status, tried.error, ended_at_ms])
-    };
-    let rows: Vec<_> = tries.iter().map(row).collect();
+        let (position, before, after) = (tried.position, tried.attempts_before, tried.attempts);
+        (position, kind, url, before, state, after, next_at_ms, tried.status, &tried.error, ended_at_ms)
+    });
+    let rows: Vec<_> = rows.collect();
     let statement = "UPDATE deliveries SET state = t.value ->> 4, attempts = t.value ->> 5, next_at_ms = t.value ->> 6, \
                      last_status = t.value ->> 7, last_error = t.value ->> 8, ended_at_ms = t.value ->> 9 FROM json_each(?1) AS t \
                      WHERE deliveries.position = t.value ->> 0 AND deliveries.kind = t.value ->> 1 AND deliveries.url = t.value ->> 2 \
                      AND deliveries.attempts = t.value ->> 3 AND deliveries.state = 'waiting'";
-    database.execute(statement, &[json!(rows).to_string().into()]).map(drop)
+    database.execute(statement, &[json(&rows).into()]).map(drop)
 }
 
 /// Has nothing posted to an endpoint until it is enabled again.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::database::StoreError;
+use super::database::{StoreError, json};
 use crate::ids::{PackageId, RequestId};
 use crate::ledger::{Call, CallState, Fingerprint, Leg, OrderState, Package, PackageKind, Phase, Standing};
 use crate::quantity::Quantity;
@@ -148,8 +148,7 @@ pub(super) fn call_detail(call: &Call) -> String {
         settled_at_ms: call.settled_at_ms,
         idempotency_key: call.idempotency_key,
     };
-    // Numbers, words and flags: nothing of it can fail to serialize.
-    serde_json::to_string(&detail).unwrap_or_default()
+    json(&detail)
 }
 
 /// A call from its columns: request id, state, end of lease, sequence of its hold, detail.

@@ -3,7 +3,6 @@
 //! One task runs while there is something to look after, and ends soon after, so that an instance that is no longer needed can be dropped.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use spin_sdk::wasip3;
@@ -15,6 +14,7 @@ use crate::book::metrics::Step;
 use crate::control;
 use crate::ids::{AccountKey, RequestId};
 use crate::ledger::Command;
+use crate::sorted::SortedMap;
 
 /// How often there is a look at what waits. A settle may follow its reply within 100 ms (contract section 2).
 const INTERVAL_MS: i64 = 40;
@@ -34,7 +34,7 @@ const FLUSH_FAILURES_MAX: u32 = 1200;
 /// The calls of this instance whose holds are live.
 #[derive(Default)]
 pub(super) struct Leases {
-    live: RefCell<BTreeMap<u64, Lease>>,
+    live: RefCell<SortedMap<u64, Lease>>,
     next: Cell<u64>,
 }
 

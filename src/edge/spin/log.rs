@@ -1,9 +1,9 @@
 //! The log: one line a problem, not one a call. The same line is written again only after a while.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use super::instance::monotonic_ns;
+use crate::sorted::SortedMap;
 
 /// How long a line that was written is not written again by this instance.
 const QUIET_NS: u64 = 10_000_000_000;
@@ -12,7 +12,7 @@ const QUIET_NS: u64 = 10_000_000_000;
 const LINES_MAX: usize = 64;
 
 thread_local! {
-    static WRITTEN: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
+    static WRITTEN: RefCell<SortedMap<String, u64>> = const { RefCell::new(SortedMap::new()) };
 }
 
 /// Writes a line to the log, if it was not written lately.

@@ -99,13 +99,9 @@ impl Rows {
             let row = self.packages.get_mut(number).expect("a package that moves has a row");
             (row.granted, row.used, row.held) = (granted, used, held);
         }
-        for request_id in &changes.new_calls {
+        for (request_id, is_new) in changes.calls.iter() {
             let known = self.calls.insert(request_id.clone(), account.call(request_id).unwrap().clone());
-            assert_eq!(known, None, "a request id is claimed once");
-        }
-        for request_id in &changes.changed_calls {
-            let known = self.calls.insert(request_id.clone(), account.call(request_id).unwrap().clone());
-            assert!(known.is_some(), "a call that changes has a row");
+            assert_eq!(known.is_none(), *is_new, "a request id is claimed once, and a call that changes has a row");
         }
         for correction in changes.corrections {
             let known = self.corrections.insert(correction.key.clone(), correction);

@@ -4,7 +4,7 @@
 //! list walks each account's entries downwards, merges the accounts by time, and its position is one entry number per account: exact whatever the
 //! clocks of the instances said, and unmoved by newer calls.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::{Page, SCANNED_ROWS_MAX, integer, one_more, text};
 use crate::ids::{CustomerId, PackageId, ProductId, RequestId};
@@ -20,7 +20,14 @@ pub struct ListedCall {
     /// The call.
     pub call: Call,
     /// The ids of the packages that its legs name by number.
-    pub package_ids: BTreeMap<u32, PackageId>,
+    pub package_ids: Vec<(u32, PackageId)>,
+}
+
+/// Where a page ends: per product the entry number below which the next one goes on.
+pub type CallPosition = Vec<(String, i64)>;
+
+fn position_of(position: &CallPosition, product_id: &ProductId) -> Option<i64> {
+    position.iter().find(|(of, _)| *of == product_id.as_str()).map(|(_, below)| *below)
 }
 
 /// Which calls are listed.
@@ -32,12 +39,12 @@ pub struct CallList<'a> {
     pub product_id: Option<&'a ProductId>,
     /// In which state; in any where it is not said.
     pub state: Option<CallState>,
-    /// The position that the page before answered, per product the entry number below which it goes on; none for the first page.
-    pub from: Option<&'a BTreeMap<String, i64>>,
+    /// The position that the page before answered; none for the first page.
+    pub from: Option<&'a CallPosition>,
 }
 
 const CALL_COLUMNS: &str = "c.request_id, c.state, c.lease_ends_ms, c.hold_seq, json(c.detail),
-    (SELECT json_group_object(number, package_id) FROM packages
+    (SELECT json_group_array(json_array(number, package_id)) FROM packages
         WHERE account_id = c.account_id AND number IN (SELECT value ->> 0 FROM json_each(c.detail, '$.legs')))";
 
 /// One account of the list: the calls fetched, and the entry number below which there may be more.
@@ -82,11 +89,7 @@ pub fn call(
 ///
 /// # Errors
 /// As [`call`].
-pub fn calls(
-    database: &impl Database,
-    list: &CallList<'_>,
-    limit: usize,
-) -> Result<Page<ListedCall, BTreeMap<String, i64>>, StoreError> {
+pub fn calls(database: &impl Database, list: &CallList<'_>, limit: usize) -> Result<Page<ListedCall, CallPosition>, StoreError> {
     let mut walks = Vec::new();
     let statement = "SELECT product_id, account_id, entry_count, folded_seq FROM accounts \
                      WHERE customer_id = ?1 AND (?2 IS NULL OR product_id = ?2) ORDER BY product_id";
@@ -98,12 +101,12 @@ pub fn calls(
         let product_id = read_product_id(product_id)?;
         let newest = integer(entry_count, "entry count")?.saturating_add(1);
         // An account that the position does not name had no more calls; what it got since is newer than the list.
-        let Some(below) = list.from.map_or(Some(newest), |from| from.get(product_id.as_str()).copied()) else { continue };
+        let Some(below) = list.from.map_or(Some(newest), |from| position_of(from, &product_id)) else { continue };
         let span = (integer(folded_seq, "folded entries")?, below);
         walks.push(walk(database, (integer(account_id, "account")?, product_id), span, list.state, limit)?);
     }
     let items = merge(&mut walks, limit);
-    let next: BTreeMap<String, i64> =
+    let next: CallPosition =
         walks.iter().filter_map(|walk| walk.rest().map(|below| (walk.product_id.to_string(), below))).collect();
     Ok(Page { items, next: Some(next).filter(|next| !next.is_empty()) })
 }

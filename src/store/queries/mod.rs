@@ -12,7 +12,7 @@ mod repurchases;
 mod watch;
 mod webhooks;
 
-pub use calls::{CallList, ListedCall, call, calls};
+pub use calls::{CallList, CallPosition, ListedCall, call, calls};
 pub use customers::{CustomerRow, ProductRow, account_keys, customers};
 pub use events::{DeliveryFilter, EventFilter, ListedDelivery, ListedEvent, event, events};
 pub use holds::{OverdueHold, overdue_holds};

@@ -1,7 +1,5 @@
 //! The audit: entries added up, and compared with every counter and every call.
 
-use std::collections::BTreeMap;
-
 use super::numbers;
 use crate::ids::{AccountKey, CustomerId, ProductId};
 use crate::store::database::{Database, StoreError, Value};
@@ -67,7 +65,7 @@ FROM (
     UNION ALL
     SELECT package_number, kind, quantity, entries FROM daily WHERE account_id = ?1
 ) JOIN entry_kinds AS k USING (kind)
-GROUP BY number";
+GROUP BY number ORDER BY number";
 
 const PACKAGES: &str = "
 SELECT p.number, p.package_id, p.granted, p.held, p.used, coalesce(live.held, 0)
@@ -155,10 +153,9 @@ fn compare(database: &impl Database, account_id: i64) -> Result<Findings, StoreE
     let account = numbers::<4>(&database.execute(statement, &[account_id.into()])?)?;
     let [[entry_count, overrun, folded_seq, calls]] = account.as_slice() else { return Err(StoreError::unreadable("account")) };
     let sums = numbers::<6>(&database.execute(SUMS, &[account_id.into()])?)?;
-    let sums: BTreeMap<i64, [i64; 5]> = sums.into_iter().map(|[number, rest @ ..]| (number, rest)).collect();
 
-    let entries = sums.values().map(|[.., entries]| entries).sum();
-    let overruns = sums.values().map(|[_, _, _, overrun, _]| overrun).sum();
+    let entries = sums.iter().map(|[.., entries]| entries).sum();
+    let overruns = sums.iter().map(|[.., overrun, _]| overrun).sum();
     let mut differences = Vec::new();
     differences.extend(Difference::between(ENTRIES, *entry_count, entries));
     differences.extend(Difference::between("overrun", *overrun, overruns));
@@ -167,16 +164,17 @@ fn compare(database: &impl Database, account_id: i64) -> Result<Findings, StoreE
     Ok(Findings { calls: u64::try_from(*calls).unwrap_or(0), differences })
 }
 
-fn compare_packages(
-    database: &impl Database,
-    account_id: i64,
-    mut sums: BTreeMap<i64, [i64; 5]>,
-) -> Result<Vec<Difference>, StoreError> {
+fn compare_packages(database: &impl Database, account_id: i64, mut sums: Vec<[i64; 6]>) -> Result<Vec<Difference>, StoreError> {
     let mut differences = Vec::new();
     for row in database.execute(PACKAGES, &[account_id.into()])? {
         let Some((package_id, columns)) = split_off_text::<5>(&row, 1) else { return Err(StoreError::unreadable("package")) };
         let [number, granted, held, used, live_legs] = columns;
-        let [sum_granted, sum_held, sum_used, ..] = sums.remove(&number).unwrap_or_default();
+        // What is compared is emptied.
+        let place = sums.binary_search_by_key(&number, |[number, ..]| *number).ok();
+        let [_, sum_granted, sum_held, sum_used, ..] = place
+            .and_then(|place| sums.get_mut(place))
+            .map(|sum| std::mem::replace(sum, [number, 0, 0, 0, 0, 0]))
+            .unwrap_or_default();
         let found = [
             Difference::between("granted", granted, sum_granted),
             Difference::between("held", held, sum_held),
@@ -186,8 +184,7 @@ fn compare_packages(
         differences.extend(found.into_iter().flatten().map(|found| Difference { package_id: Some(package_id.clone()), ..found }));
     }
     // What is left moved no package that exists; the account's overrun is none.
-    sums.remove(&0);
-    for (number, [granted, held, used, ..]) in sums {
+    for [number, granted, held, used, ..] in sums.into_iter().filter(|[number, ..]| *number != 0) {
         let found = [("granted", granted), ("held", held), ("used", used)].map(|(what, sum)| Difference::between(what, 0, sum));
         let missing = Some(format!("number {number}"));
         differences.extend(found.into_iter().flatten().map(|found| Difference { package_id: missing.clone(), ..found }));
