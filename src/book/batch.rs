@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::metrics::charged_metric;
 use super::{Book, CACHED_ACCOUNTS_MAX, LedgerError, Reply, Waiting};
-use crate::ids::{AccountKey, ProductId, RequestId};
+use crate::ids::{AccountKey, PackageId, ProductId, RequestId};
 use crate::ledger::{Account, Admission, Balance, CallState, Claim, Command, CorrectionKey, CorrectionTarget, Outcome, Refusal};
 use crate::store::{self, Commit, Database, LoadRequest, StoreError, Stored};
 
@@ -204,6 +204,7 @@ impl<D: Database> Book<D> {
             });
             let Some(request) = requests.get_mut(place) else { continue };
             request.request_ids.extend(one.command.request_id().cloned());
+            request.package_ids.extend(one.command.package_id().cloned());
             request.corrections.extend(one.command.correction());
             request.orders.extend(one.command.order());
         }
@@ -214,16 +215,17 @@ impl<D: Database> Book<D> {
             // What the batch in hand needs or has decided stays.
             accounts.retain(|key, _| waiting.iter().any(|one| one.key == *key));
         }
+        let now_ms = waiting.iter().map(|one| one.now_ms).min().unwrap_or_default();
         for request in &requests {
             accounts.remove(&request.key);
         }
-        let mut loaded = store::load(&self.database, &requests)?;
+        let mut loaded = store::load(&self.database, &requests, now_ms)?;
         if !self.catch_up(&mut loaded, waiting)? {
             if !is_locked {
                 return Ok(false);
             }
             self.apply(accounts)?;
-            loaded = store::load(&self.database, &requests)?;
+            loaded = store::load(&self.database, &requests, now_ms)?;
         }
         for mut stored in loaded {
             stored.account.put_terms(self.terms.get(&stored.key.product_id).cloned().unwrap_or_default());
@@ -347,6 +349,16 @@ impl Command {
             | Self::Grant(_)
             | Self::Change { .. }
             | Self::Adjust { .. } => None,
+        }
+    }
+
+    /// The package that a command names.
+    fn package_id(&self) -> Option<&PackageId> {
+        match self {
+            Self::Grant(grant) => Some(&grant.package_id),
+            Self::ConcludeOrder { package, .. } => package.as_ref().map(|grant| &grant.package_id),
+            Self::Change { package_id, .. } | Self::Adjust { package_id, .. } => Some(package_id),
+            _ => None,
         }
     }
 

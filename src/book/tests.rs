@@ -1,5 +1,6 @@
 //! The book over a real SQLite: two instances on one file, ids claimed elsewhere, refusals on what is no longer so.
 
+mod archived;
 mod contended;
 mod watched;
 
@@ -11,10 +12,10 @@ use std::task::{Context, Poll, Waker};
 
 use super::{Book, Reply};
 use crate::ids::{AccountKey, CustomerId, PackageId, ProductId, RequestId};
-use crate::ledger::{Claim, Command, Fingerprint, Grant, Outcome, PackageKind, Refusal, Settlement};
+use crate::ledger::{Account, Claim, Command, Fingerprint, Grant, Outcome, PackageKind, Refusal, Settlement};
 use crate::quantity::Quantity;
 use crate::store::testing::{Sqlite, file};
-use crate::store::{Database, StoreError, Value, create_account};
+use crate::store::{Database, LoadRequest, StoreError, Value, create_account, load};
 
 /// Runs a future whose only waits wake themselves.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -97,6 +98,23 @@ fn two_books() -> (tempfile::TempDir, Book<Sqlite>, Book<Sqlite>) {
     let path = folder.path().join("ledger.db");
     let books = (Book::new(file(&path), HashMap::new()), Book::new(file(&path), HashMap::new()));
     (folder, books.0, books.1)
+}
+
+/// Everything of an account, archived or not.
+fn load_whole(database: &impl Database, key: &AccountKey) -> Account {
+    let rows = database.execute("SELECT package_id FROM packages", &[]).unwrap();
+    let package_ids = rows.iter().map(|row| PackageId::new(row[0].text().unwrap()).unwrap()).collect();
+    load(database, &[LoadRequest { package_ids, ..LoadRequest::new(key.clone()) }], 0).unwrap().remove(0).account
+}
+
+/// What an instance remembers is a part of the whole account, and is worth as much.
+fn assert_part_of(remembered: &Account, whole: &Account) {
+    for package in remembered.packages() {
+        assert_eq!(Some(package), whole.package(package.number));
+    }
+    for now_ms in [1, 30_000, 1_000_000] {
+        assert_eq!(remembered.balance(now_ms), whole.balance(now_ms), "{now_ms}");
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub(super) fn balance<D: Database>(context: &Context<'_, D>, ids: &PathIds, quer
         return Err(Failure::not_found("customer"));
     }
     let requests: Vec<LoadRequest> = keys.into_iter().map(LoadRequest::new).collect();
-    let mut accounts = load(context.tables()?, &requests)?;
+    let mut accounts = load(context.tables()?, &requests, context.now_ms)?;
     accounts.sort_by(|one, other| one.key.cmp(&other.key));
     let products =
         accounts.iter().map(|stored| ProductBalanceView::new(&stored.key, &stored.account, context.config, context.now_ms));

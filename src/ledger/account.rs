@@ -8,7 +8,7 @@ use super::corrections::{Correction, CorrectionKey};
 use super::entry::{Entry, EntryKind, Event};
 use super::order::{Order, Watch};
 use super::package::{Package, PackageKind};
-use super::package_set::PackageSet;
+use super::package_set::{Archive, PackageSet};
 use super::rules::Terms;
 use crate::ids::{PackageId, RequestId};
 use crate::quantity::Quantity;
@@ -104,6 +104,11 @@ impl Account {
         Self { packages: PackageSet::new(packages), overrun, entry_count, ..Self::default() }
     }
 
+    /// Puts in what is known of packages that were not loaded: spent for good, and not named by a command, nor by a call that one names.
+    pub fn put_archive(&mut self, archive: Archive) {
+        self.packages.put_archive(archive);
+    }
+
     /// Puts in a call that a command names.
     pub fn put_call(&mut self, call: Call) {
         self.calls.insert(call.request_id.clone(), call);
@@ -168,13 +173,13 @@ impl Account {
         self.calls.values()
     }
 
-    /// The packages: those in play in burn-down order, then those that are spent.
+    /// The packages but the archived ones: those in play in burn-down order, then those that are spent.
     #[must_use]
     pub fn packages(&self) -> &[Package] {
         self.packages.all()
     }
 
-    /// All packages in burn-down order.
+    /// All packages but the archived ones, in burn-down order.
     #[must_use]
     pub fn packages_in_burn_order(&self) -> Vec<&Package> {
         self.packages.in_burn_order()

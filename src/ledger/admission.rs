@@ -100,11 +100,12 @@ impl Account {
     /// The first reason in the contract's order: expired only if nothing else exists; exhausted before frozen.
     fn why_not(&self, needed: Quantity, now_ms: i64) -> Refusal {
         let any_is = |states: &[PackageState]| self.packages().iter().any(|package| states.contains(&package.state(now_ms)));
-        if any_is(&[PackageState::Active, PackageState::Exhausted]) {
+        let archive = self.packages.archive();
+        if archive.exhausted.is_some() || any_is(&[PackageState::Active, PackageState::Exhausted]) {
             Refusal::Exhausted { needed, available: self.balance(now_ms).available }
         } else if any_is(&[PackageState::Frozen]) {
             Refusal::Frozen
-        } else if any_is(&[PackageState::Scheduled]) || !any_is(&[PackageState::Expired]) {
+        } else if any_is(&[PackageState::Scheduled]) || !(archive.has_expired || any_is(&[PackageState::Expired])) {
             Refusal::NoPackage
         } else {
             Refusal::Expired

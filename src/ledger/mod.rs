@@ -40,7 +40,8 @@ pub use corrections::{Correction, CorrectionKey, CorrectionTarget};
 pub use entry::{Entry, EntryKind, Event, EventDetail, EventKind};
 pub use order::{Conclusion, Counted, FailureReason, Order, OrderState, Watch};
 pub use package::{Package, PackageKind, PackageState, Phase, Standing};
+pub use package_set::Archive;
 pub use rules::{ALERTS_MAX, CAP_COUNT_MAX, Cap, Purchase, RepurchaseRule, Rules, Terms, Threshold, UsageTerms};
 
-/// The most packages one account may have been granted: an account is loaded whole. Those that orders made before had paid for come on top.
+/// The most packages one account may have that are not spent for good: all of those are loaded with it. Those that orders made before had paid for come on top.
 pub const PACKAGES_MAX: usize = 1000;

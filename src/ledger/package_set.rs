@@ -3,13 +3,30 @@
 //! A customer who buys again and again has hundreds of packages, of which a few matter to the next call. A package is spent once nothing is held of it and it is used
 //! up, over, or released: until a command names it, it gives nothing, and only its sums count. So a call that is taken looks at the packages in play alone.
 //!
-//! What always holds: every package is where its own fields put it, whatever was done to it in which order; the sums are those of the spent packages. For a clock on
-//! which they are not true (it is behind, or has passed an expiry that was not looked at) all packages are looked at instead.
+//! Of packages that are spent for good, a store may keep the old ones in an archive and tell of them in sums, until a command names one.
+//!
+//! What always holds: every package is where its own fields put it, whatever was done to it in which order; the sums are those of the spent packages, wherever they are. For a
+//! clock on which they are not true (it is behind, or has passed an expiry that was not looked at) all packages that were loaded are looked at instead.
 
 use std::cmp::Ordering;
 
 use super::package::{Package, PackageKind, Phase, Standing};
 use crate::quantity::Quantity;
+
+/// What is known of packages that were left in the archive. They are spent for good: only a command that names one changes anything of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Archive {
+    /// The highest number of all the account's packages, archived or not.
+    pub last_number: u32,
+    /// Granted.
+    pub granted: Quantity,
+    /// Charged.
+    pub used: Quantity,
+    /// Granted of those that are used up and never over, where there are any.
+    pub exhausted: Option<Quantity>,
+    /// There is one that is over and was not released.
+    pub has_expired: bool,
+}
 
 /// What spent packages are worth together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +48,10 @@ impl Default for SpentSums {
 }
 
 impl SpentSums {
+    fn of(archive: &Archive) -> Self {
+        Self { used: archive.used, granted: archive.exhausted.unwrap_or_default(), ..Self::default() }
+    }
+
     fn add(&mut self, package: &Package) {
         self.used = self.used.saturating_add(package.used);
         if package.is_watched() {
@@ -55,6 +76,7 @@ pub(super) struct PackageSet {
     list: Vec<Package>,
     in_play_count: usize,
     spent_sums: SpentSums,
+    archive: Archive,
 }
 
 impl PackageSet {
@@ -64,7 +86,22 @@ impl PackageSet {
         set
     }
 
-    /// All packages: those in play first, in burn-down order.
+    /// What was left in the archive.
+    pub(super) fn put_archive(&mut self, archive: Archive) {
+        self.archive = archive;
+        self.arrange();
+    }
+
+    pub(super) fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    /// The number of the package that was granted last.
+    pub(super) fn last_number(&self) -> u32 {
+        self.list.iter().map(|package| package.number).chain([self.archive.last_number]).max().unwrap_or_default()
+    }
+
+    /// All packages but the archived ones: those in play first, in burn-down order.
     pub(super) fn all(&self) -> &[Package] {
         &self.list
     }
@@ -79,7 +116,7 @@ impl PackageSet {
         let (in_play, all, sums) = if self.spent_sums.are_true(now_ms) {
             (self.in_play(), Vec::new(), self.spent_sums)
         } else {
-            (Default::default(), self.in_burn_order(), SpentSums::default())
+            (Default::default(), self.in_burn_order(), SpentSums::of(&self.archive))
         };
         (in_play.iter().chain(all), sums)
     }
@@ -126,11 +163,16 @@ impl PackageSet {
         let mut packages: Vec<Option<Package>> = std::mem::take(&mut self.list).into_iter().map(Some).collect();
         self.list = order.into_iter().filter_map(|place| packages.get_mut(place)?.take()).collect();
         self.in_play_count = self.list.partition_point(|package| !is_spent(package));
-        self.spent_sums = SpentSums::default();
+        self.spent_sums = SpentSums::of(&self.archive);
         for package in self.list.iter().skip(self.in_play_count) {
             self.spent_sums.add(package);
         }
     }
+}
+
+/// Spent, and time that goes on changes nothing of it: what a store may leave in the archive, once the clock has long agreed.
+pub(super) fn is_spent_for_good(package: &Package) -> bool {
+    is_spent(package) && package.phase_ends_at_ms().is_none()
 }
 
 fn is_spent(package: &Package) -> bool {
@@ -159,7 +201,7 @@ fn in_order(one: &Package, other: &Package) -> Ordering {
 
 #[cfg(test)]
 mod tests {
-    use super::PackageSet;
+    use super::{Archive, PackageSet};
     use crate::ids::PackageId;
     use crate::ledger::{Package, PackageKind, Phase, Standing};
     use crate::quantity::Quantity;
@@ -189,6 +231,22 @@ mod tests {
 
     fn numbers(packages: &[Package]) -> Vec<u32> {
         packages.iter().map(|package| package.number).collect()
+    }
+
+    #[test]
+    fn what_is_in_the_archive_counts_wherever_all_packages_count() {
+        let archive =
+            Archive { last_number: 9, granted: parts(30), used: parts(25), exhausted: Some(parts(20)), has_expired: true };
+        let mut set = PackageSet::new(vec![package(10, 10)]);
+        assert_eq!(set.last_number(), 10);
+        set.put_archive(archive);
+        for now_ms in [209, 210] {
+            let (packages, sums) = set.at(now_ms);
+            let all = packages.map(|package| package.used).fold(sums.used, Quantity::saturating_add);
+            assert_eq!((all, set.last_number()), (parts(35), 10), "{now_ms}");
+        }
+        set.change(10, |package| package.used = parts(1));
+        assert_eq!((set.spent_sums().used, set.spent_sums().granted), (parts(25), parts(20)));
     }
 
     /// As it would be loaded.

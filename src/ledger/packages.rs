@@ -8,6 +8,7 @@ use super::call::Leg;
 use super::command::{Grant, Outcome, PackageChange, Refusal};
 use super::entry::EntryKind;
 use super::package::{Package, PackageKind, Phase, Standing};
+use super::package_set::is_spent_for_good;
 use crate::ids::PackageId;
 use crate::quantity::Quantity;
 
@@ -32,12 +33,17 @@ impl Grant {
 
 impl Account {
     pub(super) fn total_granted(&self) -> Quantity {
-        self.packages().iter().fold(Quantity::ZERO, |sum, package| sum.saturating_add(package.granted))
+        let archived = self.packages.archive().granted;
+        self.packages().iter().fold(archived, |sum, package| sum.saturating_add(package.granted))
+    }
+
+    fn is_full(&self) -> bool {
+        self.packages().iter().filter(|package| !is_spent_for_good(package)).count() >= PACKAGES_MAX
     }
 
     /// Whether another package of this quantity could be granted.
     pub(super) fn has_room_for(&self, quantity: Quantity) -> bool {
-        self.packages().len() < PACKAGES_MAX && self.total_granted().checked_add(quantity).is_some()
+        !self.is_full() && self.total_granted().checked_add(quantity).is_some()
     }
 
     pub(super) fn grant(&mut self, grant: &Grant, now_ms: i64) -> Result<Outcome, Refusal> {
@@ -51,7 +57,7 @@ impl Account {
         let starts_at_ms = grant.starts_at_ms.unwrap_or(now_ms);
         grant.repurchase.map_or(Ok(()), |number| self.check_credit(number))?;
         self.check_grant(grant, starts_at_ms)?;
-        let number = u32::try_from(self.packages().len()).unwrap_or(u32::MAX).saturating_add(1);
+        let number = self.packages.last_number().saturating_add(1);
         self.store_package(Package {
             number,
             id: grant.package_id.clone(),
@@ -107,8 +113,10 @@ impl Account {
             return Err(Refusal::Invalid("a customer may be granted at most 900000000000 of a product in sum"));
         }
         // What was ordered while there was room is paid, and credited however full the account is since.
-        if self.packages().len() >= PACKAGES_MAX && grant.repurchase.is_none() {
-            return Err(Refusal::Conflict("a customer may have at most 1000 packages of a product"));
+        if grant.repurchase.is_none() && self.is_full() {
+            return Err(Refusal::Conflict(
+                "a customer may have at most 1000 packages of a product that are not over, released, or used up without an expiry",
+            ));
         }
         Ok(())
     }

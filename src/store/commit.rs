@@ -206,8 +206,12 @@ impl Commit {
     }
 }
 
-/// No counter leaves its package, whatever was decided on.
+/// No counter leaves its package, and no entry is of a package that is not there, whatever was decided on.
 fn check_counters(account: &Account, changes: &Changes) -> Result<(), StoreError> {
+    // 0 is the account's overrun, which is no package.
+    if changes.entries.iter().any(|entry| entry.package_number != 0 && account.package(entry.package_number).is_none()) {
+        return Err(StoreError::Corrupt("an entry is of a package that was not loaded".to_owned()));
+    }
     let moved = changes.moved_packages.iter().chain(&changes.rewritten_packages).filter_map(|number| account.package(*number));
     let mut prepaid = moved.filter(|package| package.kind == PackageKind::Prepaid);
     let is_over = |package: &Package| package.used.saturating_add(package.held) > package.granted;

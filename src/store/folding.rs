@@ -227,7 +227,7 @@ mod tests {
                 assert_eq!(audit(database, &account).unwrap().differences, [], "{account:?}");
             }
             let request = |customer_id| crate::store::LoadRequest::new(key(customer_id));
-            let mut accounts = load(database, &CUSTOMERS.map(request)).unwrap();
+            let mut accounts = load(database, &CUSTOMERS.map(request), 0).unwrap();
             accounts.sort_by(|one, other| one.key.cmp(&other.key));
             accounts.iter().map(|stored| format!("{:?}", (stored.account.packages(), stored.account.overrun()))).collect()
         }

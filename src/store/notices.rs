@@ -103,7 +103,7 @@ mod tests {
         let customer_id = CustomerId::new("c").unwrap();
         let key = AccountKey { customer_id, product_id: ProductId::new("p").unwrap() };
         create_account(&database, &key, 0).unwrap();
-        let loaded = || load(&database, &[LoadRequest::new(key.clone())]).unwrap().remove(0).account.watch().clone();
+        let loaded = || load(&database, &[LoadRequest::new(key.clone())], 0).unwrap().remove(0).account.watch().clone();
         assert_eq!(loaded(), Watch::default());
         for watch in [full_watch(), Watch::default()] {
             let row = ["?"; NOTICE_COLUMNS].join(",");

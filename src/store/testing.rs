@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ToSql};
+use rusqlite::{Connection, StatementStatus, ToSql};
 
 use super::database::{Database, StoreError, Value};
 use super::schema::prepare;
@@ -12,11 +12,12 @@ use crate::config::Durability;
 pub(crate) struct Sqlite {
     connection: Connection,
     executed: Cell<usize>,
+    worked: Cell<i32>,
 }
 
 /// An empty ledger in memory.
 pub(crate) fn memory() -> Sqlite {
-    let database = Sqlite { connection: Connection::open_in_memory().unwrap(), executed: Cell::new(0) };
+    let database = Sqlite { connection: Connection::open_in_memory().unwrap(), executed: Cell::new(0), worked: Cell::new(0) };
     // A database in memory has no write-ahead log; everything else is as in a file.
     database.migrate_without_log();
     database
@@ -26,7 +27,7 @@ pub(crate) fn memory() -> Sqlite {
 pub(crate) fn file(path: &std::path::Path) -> Sqlite {
     let connection = Connection::open(path).unwrap();
     connection.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
-    let database = Sqlite { connection, executed: Cell::new(0) };
+    let database = Sqlite { connection, executed: Cell::new(0), worked: Cell::new(0) };
     prepare(&database, Durability::Process).unwrap();
     database
 }
@@ -35,6 +36,11 @@ impl Sqlite {
     /// How many statements were executed so far.
     pub(crate) fn executed(&self) -> usize {
         self.executed.get()
+    }
+
+    /// How many steps of SQLite's machine the last statement took.
+    pub(crate) fn worked(&self) -> i32 {
+        self.worked.get()
     }
 
     fn migrate_without_log(&self) {
@@ -70,7 +76,9 @@ impl Database for Sqlite {
             let rows = prepared.query_map(rusqlite::params_from_iter(parameters), |row| {
                 (0..columns).map(|column| Ok(read(row.get_ref(column)?))).collect()
             })?;
-            rows.collect()
+            let rows = rows.collect();
+            self.worked.set(prepared.reset_status(StatementStatus::VmStep));
+            rows
         };
         run().map_err(|error| StoreError::from_message(&error.to_string()))
     }

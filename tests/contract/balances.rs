@@ -10,6 +10,7 @@ use std::sync::Arc;
 crate::cases! {
     a_balance_sums_over_usable_packages_and_what_was_used_over_all,
     a_balance_lists_every_product_and_package,
+    a_balance_counts_old_packages_that_are_used_up_and_does_not_list_them,
     an_unknown_customer_has_no_balance,
     an_idle_customers_balance_has_every_member;
     own:
@@ -55,6 +56,45 @@ async fn a_balance_lists_every_product_and_package(suite: Arc<Suite>) {
     ids.sort_unstable();
     assert_eq!(listed, ids);
     assert_eq!(elsewhere.balance().await["packages"][0]["package_id"], other.as_str());
+}
+
+async fn a_balance_counts_old_packages_that_are_used_up_and_does_not_list_them(suite: Arc<Suite>) {
+    let buyer = suite.stranger("translate").await;
+    let oldest = fresh("package");
+    let oldest_path = format!("/packages/{oldest}");
+    // Whose time came days ago: of what is spent just now, clocks that differ could think otherwise.
+    let package_of = |quantity: &str| {
+        let mut package = buyer.package(quantity);
+        package["starts_at"] = json!("2020-01-01T00:00:00Z");
+        package
+    };
+    assert_eq!(buyer.gateway.write("PUT", &oldest_path, &package_of("1")).await.status, 201);
+    let first = buyer.call();
+    first.send().await.assert_ok();
+    for _ in 0..101 {
+        buyer.grant_with(package_of("1")).await;
+        buyer.spend(1).await;
+    }
+    buyer.expect_used("102").await;
+    let expect = async |used: &str, available: &str, listed: usize| {
+        let balance = buyer.balance().await;
+        let figures = ["granted", "used", "available"].map(|name| units(&balance[name]));
+        assert_eq!(figures, ["102", used, available].map(quantity), "{balance}");
+        assert_eq!(balance["packages"].as_array().unwrap().len(), listed);
+    };
+    expect("102", "0", 100).await;
+    assert_eq!(buyer.packages().await.len(), 102);
+    buyer.call().send().await.problem(402, "package_exhausted");
+    assert_eq!(buyer.package_state(&oldest).await["state"], "exhausted");
+    assert_eq!(buyer.gateway.write("PUT", &oldest_path, &package_of("1")).await.status, 200);
+    buyer.gateway.write("PUT", &oldest_path, &package_of("2")).await.problem(409, "conflict");
+    let refund = buyer.refund(&first.request_id(), &json!({ "refund_id": fresh("refund"), "reason": "a case" })).await;
+    assert_eq!(refund.status, 200, "{}", refund.text());
+    expect("101", "1", 101).await;
+    buyer.spend(1).await;
+    buyer.expect_used("102").await;
+    expect("102", "0", 100).await;
+    buyer.gateway.assert_balanced(&buyer.id).await;
 }
 
 async fn an_unknown_customer_has_no_balance(suite: Arc<Suite>) {

@@ -49,7 +49,11 @@ struct AccountCopy {
     version: i64,
     /// `[entry_count, overrun, last_call_at_ms]`.
     row: String,
+    /// The packages that changed, as they are loaded.
     packages: String,
+    /// The changes of packages that are told with this, and how many.
+    package_changes: String,
+    package_count: i64,
     orders: String,
 }
 

@@ -11,12 +11,12 @@ use crate::quantity::Quantity;
 const TRIGGER: Threshold = Threshold::Remaining(Quantity::ZERO);
 const DAY_MS: i64 = 86_400_000;
 
-/// A package of its own name that nobody can use any more, so that the account gets fuller and not richer.
-fn fill(account: &mut Account, packages: usize) {
+/// Packages of their own names, of which nothing can be used for now, so that the account gets fuller and not richer.
+fn fill(account: &mut Account, packages: usize, change: PackageChange) {
     for number in 0..packages {
         let package_id = PackageId::new(&format!("old-{number}")).unwrap();
         account.decide(&Command::Grant(Box::new(Grant { package_id: package_id.clone(), ..prepaid(1, 1) })), 0).unwrap();
-        account.decide(&Command::Change { package_id, change: PackageChange::Release }, 0).unwrap();
+        account.decide(&Command::Change { package_id, change }, 0).unwrap();
     }
 }
 
@@ -39,7 +39,7 @@ const RESTRICTED: Option<FailureReason> = Some(FailureReason::PurchaseRestricted
 #[test]
 fn nothing_is_ordered_that_a_full_account_could_not_be_credited_and_the_rule_is_suspended_once() {
     let mut account = account();
-    fill(&mut account, PACKAGES_MAX);
+    fill(&mut account, PACKAGES_MAX, PackageChange::Freeze);
     told(&mut account);
     write_rule(&mut account, 1);
     let restricted = [(EventKind::RepurchaseFailed, None, RESTRICTED), (EventKind::RepurchaseSuspended, None, RESTRICTED)];
@@ -47,6 +47,17 @@ fn nothing_is_ordered_that_a_full_account_could_not_be_credited_and_the_rule_is_
     assert_eq!((account.watch().suspended, account.watch().order_count), (RESTRICTED, 0));
     account.decide(&Command::Look, 2).unwrap();
     assert_eq!((told(&mut account), account.watch().due_at_ms), (vec![], None));
+}
+
+#[test]
+fn packages_that_are_spent_for_good_keep_nobody_from_buying() {
+    let mut account = account();
+    fill(&mut account, PACKAGES_MAX + 1, PackageChange::Release);
+    told(&mut account);
+    write_rule(&mut account, 1);
+    assert_eq!(told(&mut account), [(EventKind::RepurchaseRequested, Some(1), None)]);
+    account.decide(&Command::Grant(Box::new(Grant { repurchase: None, ..prepaid(2, 10) })), 2).unwrap();
+    assert_eq!(account.balance(2).remaining, parts(10));
 }
 
 #[test]
@@ -63,7 +74,7 @@ fn nothing_is_ordered_beyond_what_a_customer_may_be_granted_in_sum() {
 #[test]
 fn an_order_that_was_made_while_there_was_room_is_credited_even_where_the_account_is_full_since() {
     let mut account = account();
-    fill(&mut account, PACKAGES_MAX - 1);
+    fill(&mut account, PACKAGES_MAX - 1, PackageChange::Freeze);
     write_rule(&mut account, 1);
     assert_eq!(account.watch().order_in_flight, Some(1));
     let last = Grant { repurchase: None, ..prepaid(2, 10) };

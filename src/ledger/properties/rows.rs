@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::commands::Decided;
 use super::{account_of, terms_with};
-use crate::ids::RequestId;
+use crate::ids::{PackageId, RequestId};
+use crate::ledger::package_set::is_spent_for_good;
 use crate::ledger::{
-    Account, Call, Changes, Claim, Command, Correction, CorrectionKey, CorrectionTarget, Entry, Event, Order, Outcome, Package,
-    Refusal, Settlement, UsageTerms, Watch,
+    Account, Archive, Call, Changes, Claim, Command, Correction, CorrectionKey, CorrectionTarget, Entry, Event, Order, Outcome,
+    Package, PackageState, Phase, Refusal, Settlement, UsageTerms, Watch,
 };
 use crate::quantity::Quantity;
 
@@ -52,14 +53,21 @@ impl Rows {
         (rows, answers)
     }
 
-    /// Decides each command on an account loaded for it alone.
+    /// Decides each command on an account loaded for it alone, without the packages that may be left in the archive.
     pub(super) fn reloading(usage_terms: UsageTerms, history: &[Decided]) -> (Self, Vec<Result<Outcome, Refusal>>) {
         let mut rows = Self::default();
         let mut answers = Vec::new();
         for (command, now_ms, _) in history {
+            let is_archived = |package: &&Package| {
+                let has_time_agreed = package.state(*now_ms) != PackageState::Scheduled
+                    && (package.phase != Phase::Over
+                        || matches!(package.state(*now_ms), PackageState::Expired | PackageState::Released));
+                is_spent_for_good(package) && has_time_agreed && !rows.is_named(package, command)
+            };
             // As a query gives them: in no order that means anything.
-            let packages = rows.packages.values().rev().cloned().collect();
+            let packages = rows.packages.values().rev().filter(|package| !is_archived(package)).cloned().collect();
             let mut account = Account::load(packages, rows.overrun, rows.entries.len() as u64);
+            account.put_archive(rows.archive(is_archived));
             account.put_terms(terms_with(usage_terms));
             account.put_watch(rows.watch.clone());
             let in_flight = rows.watch.order_in_flight.map(|number| rows.orders[&number].clone());
@@ -70,6 +78,29 @@ impl Rows {
             rows.write(&account, changes);
         }
         (rows, answers)
+    }
+
+    /// Whether a command names a package, or a call that was paid from it.
+    fn is_named(&self, package: &Package, command: &Command) -> bool {
+        let call = named(command).0.and_then(|request_id| self.calls.get(request_id));
+        named_package(command) == Some(&package.id)
+            || call.is_some_and(|call| call.legs.iter().any(|leg| leg.package_number == package.number))
+    }
+
+    fn archive(&self, is_archived: impl Fn(&&Package) -> bool) -> Archive {
+        let archived: Vec<&Package> = self.packages.values().filter(is_archived).collect();
+        let sum = |quantity: fn(&Package) -> Quantity, is_counted: fn(&Package) -> bool| {
+            let counted = archived.iter().filter(|package| is_counted(package));
+            counted.map(|package| quantity(package)).reduce(Quantity::saturating_add)
+        };
+        let is_exhausted = |package: &Package| package.state(i64::MAX) == PackageState::Exhausted;
+        Archive {
+            last_number: u32::try_from(self.packages.len()).unwrap(),
+            granted: sum(|package| package.granted, |_| true).unwrap_or_default(),
+            used: sum(|package| package.used, |_| true).unwrap_or_default(),
+            exhausted: sum(|package| package.granted, is_exhausted),
+            has_expired: archived.iter().any(|package| package.state(i64::MAX) == PackageState::Expired),
+        }
     }
 
     fn put_in(&self, account: &mut Account, command: &Command) {
@@ -117,16 +148,22 @@ impl Rows {
         self.events.extend(changes.events);
         self.overrun = account.overrun();
         assert_eq!(self.entries.len() as u64, account.entry_count());
-        assert!(self.packages.values().eq(by_number(account)), "what changed of packages was not named");
+        let are_all_written = account.packages().iter().all(|package| self.packages.get(&package.number) == Some(package));
+        assert!(are_all_written, "what changed of packages was not named");
         assert_eq!(self.watch, *account.watch(), "what changed of the watch was not named");
         assert_eq!(self.events.len() as u64, self.watch.event_count);
         assert!((1..).zip(&self.events).all(|(number, event)| event.number == number));
     }
 }
 
-fn by_number(account: &Account) -> impl Iterator<Item = &Package> {
-    let by_number: BTreeMap<u32, &Package> = account.packages().iter().map(|package| (package.number, package)).collect();
-    by_number.into_values()
+/// The package that a command names.
+fn named_package(command: &Command) -> Option<&PackageId> {
+    match command {
+        Command::Grant(grant) => Some(&grant.package_id),
+        Command::ConcludeOrder { package, .. } => package.as_ref().map(|grant| &grant.package_id),
+        Command::Change { package_id, .. } | Command::Adjust { package_id, .. } => Some(package_id),
+        _ => None,
+    }
 }
 
 /// The order that a command names.

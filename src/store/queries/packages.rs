@@ -80,7 +80,7 @@ pub fn packages(
     limit: usize,
     now_ms: i64,
 ) -> Result<Page<OwnedPackage, String>, StoreError> {
-    // A customer has few packages; of all packages, a page looks at so many and the next one goes on from there.
+    // Of a customer's packages all are looked at; of all packages, a page looks at so many and the next one goes on from there.
     let (tables, scanned_to) = match filter.customer_id {
         Some(_) => ("accounts CROSS JOIN packages USING (account_id)", None),
         None => ("packages CROSS JOIN accounts USING (account_id)", scan_end(database, after)?),

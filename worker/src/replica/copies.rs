@@ -69,7 +69,7 @@ fn learn_account(database: &impl Database, customer_id: &CustomerId, account: &A
         VALUES (?1, ?2, ?3, ?4, ?5 ->> 0, ?5 ->> 1, ?5 ->> 2, ?6)
         ON CONFLICT (account_id) DO UPDATE SET version = excluded.version, entry_count = excluded.entry_count,
             overrun = excluded.overrun, last_call_at_ms = excluded.last_call_at_ms
-        WHERE excluded.version > version RETURNING 1",
+        WHERE excluded.version >= version RETURNING 1",
         &[
             account_id.clone(),
             customer_id.as_str().into(),

@@ -11,20 +11,32 @@ const EVENTS_MAX: i64 = 100;
 /// The most accounts of one telling.
 const ACCOUNTS_MAX: i64 = 50;
 
+/// The most packages of one account in a telling.
+const PACKAGES_MAX: i64 = 200;
+
 /// How many of an account's orders are told again: an older one no longer changes.
 const ORDERS_MAX: i64 = 50;
 
-/// Tables of a customer's object beside the ledger: what the index was told, and which deliveries changed since.
-const TABLES: [&str; 5] = [
+/// Tables of a customer's object beside the ledger: what the index was told, and which packages and deliveries changed since.
+const TABLES: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS told_accounts (account_id INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS last_telling (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL, events_to INTEGER NOT NULL,
         due_at_ms INTEGER) STRICT",
-    // Numbers are not given twice, so that what changed again while it was told is not taken for told.
+    // Numbers are not given twice, so that what changed again while it was told is not taken for told. Not by OR REPLACE: what a trigger says of conflicts gives way to what the
+    // statement says that fires it.
     "CREATE TABLE IF NOT EXISTS delivery_changes (change INTEGER PRIMARY KEY AUTOINCREMENT, position INTEGER NOT NULL UNIQUE) STRICT",
+    "CREATE TABLE IF NOT EXISTS package_changes (change INTEGER PRIMARY KEY AUTOINCREMENT, account_id INTEGER NOT NULL, number INTEGER NOT NULL,
+        UNIQUE (account_id, number)) STRICT",
+    "CREATE TRIGGER IF NOT EXISTS package_begins AFTER INSERT ON packages BEGIN
+        DELETE FROM package_changes WHERE account_id = NEW.account_id AND number = NEW.number;
+        INSERT INTO package_changes (account_id, number) VALUES (NEW.account_id, NEW.number); END",
+    "CREATE TRIGGER IF NOT EXISTS package_changes AFTER UPDATE ON packages BEGIN
+        DELETE FROM package_changes WHERE account_id = NEW.account_id AND number = NEW.number;
+        INSERT INTO package_changes (account_id, number) VALUES (NEW.account_id, NEW.number); END",
     "CREATE TRIGGER IF NOT EXISTS delivery_begins AFTER INSERT ON deliveries BEGIN
-        INSERT OR REPLACE INTO delivery_changes (position) VALUES (NEW.position); END",
+        DELETE FROM delivery_changes WHERE position = NEW.position; INSERT INTO delivery_changes (position) VALUES (NEW.position); END",
     "CREATE TRIGGER IF NOT EXISTS delivery_changes AFTER UPDATE ON deliveries BEGIN
-        INSERT OR REPLACE INTO delivery_changes (position) VALUES (NEW.position); END",
+        DELETE FROM delivery_changes WHERE position = NEW.position; INSERT INTO delivery_changes (position) VALUES (NEW.position); END",
 ];
 
 pub(crate) fn prepare(database: &impl Database) -> Result<(), StoreError> {
@@ -85,7 +97,10 @@ pub(crate) fn next_telling(
     Ok(Some(Telling {
         customer_id,
         number: number.max(last.number.saturating_add(1)),
-        more: events.count >= EVENTS_MAX || changes.count >= EVENTS_MAX || accounts.len() as i64 >= ACCOUNTS_MAX,
+        more: events.count >= EVENTS_MAX
+            || changes.count >= EVENTS_MAX
+            || accounts.len() as i64 >= ACCOUNTS_MAX
+            || accounts.iter().any(|account| account.package_count >= PACKAGES_MAX),
         accounts,
         events: events.rows,
         events_to: events.to,
@@ -108,21 +123,27 @@ fn customer(database: &impl Database) -> Result<Option<CustomerId>, StoreError> 
 fn changed_accounts(database: &impl Database) -> Result<Vec<AccountCopy>, StoreError> {
     let rows = database.execute(
         "SELECT a.product_id, a.account_id, a.version, json_array(a.entry_count, a.overrun, a.last_call_at_ms),
-            (SELECT json_group_array(json_array(number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority,
-                created_at_ms, order_id, standing, phase, grant_digest)) FROM packages WHERE account_id = a.account_id),
+            (SELECT '[' || coalesce(group_concat(p.row), '') || ']' FROM
+                (SELECT number FROM package_changes WHERE account_id = a.account_id ORDER BY change LIMIT ?3) AS c
+                CROSS JOIN package_rows AS p ON p.account_id = a.account_id AND p.number = c.number),
+            (SELECT json_group_array(change) FROM
+                (SELECT change FROM package_changes WHERE account_id = a.account_id ORDER BY change LIMIT ?3)),
+            (SELECT min(count(*), ?3) FROM package_changes WHERE account_id = a.account_id),
             (SELECT json_group_array(json_array(repurchase_id, number, state, detail)) FROM
                 (SELECT * FROM repurchases WHERE account_id = a.account_id ORDER BY number DESC LIMIT ?2))
         FROM accounts AS a LEFT JOIN told_accounts AS t USING (account_id)
-        WHERE t.version IS NULL OR t.version <> a.version LIMIT ?1",
-        &[ACCOUNTS_MAX.into(), ORDERS_MAX.into()],
+        WHERE t.version IS NULL OR t.version <> a.version OR EXISTS (SELECT 1 FROM package_changes WHERE account_id = a.account_id) LIMIT ?1",
+        &[ACCOUNTS_MAX.into(), ORDERS_MAX.into(), PACKAGES_MAX.into()],
     )?;
     let read = |row: &Vec<Value>| match row.as_slice() {
-        [product_id, account_id, version, row, packages, orders] => Some(AccountCopy {
+        [product_id, account_id, version, row, packages, package_changes, package_count, orders] => Some(AccountCopy {
             product_id: ProductId::new(product_id.text()?).ok()?,
             account_id: account_id.integer()?,
             version: version.integer()?,
             row: row.text()?.to_owned(),
             packages: packages.text()?.to_owned(),
+            package_changes: package_changes.text()?.to_owned(),
+            package_count: package_count.integer()?,
             orders: orders.text()?.to_owned(),
         }),
         _ => None,
@@ -184,6 +205,8 @@ pub(crate) fn remember(database: &impl Database, telling: &Telling) -> Result<()
         for account in &telling.accounts {
             let statement = "INSERT INTO told_accounts VALUES (?1, ?2) ON CONFLICT DO UPDATE SET version = excluded.version";
             database.execute(statement, &[account.account_id.into(), account.version.into()])?;
+            let statement = "DELETE FROM package_changes WHERE change IN (SELECT value FROM json_each(?1))";
+            database.execute(statement, &[account.package_changes.as_str().into()])?;
         }
         let statement = "DELETE FROM delivery_changes WHERE change IN (SELECT value FROM json_each(?1))";
         database.execute(statement, &[telling.delivery_changes.as_str().into()]).map(drop)
