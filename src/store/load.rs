@@ -2,7 +2,7 @@
 //! it, so whoever decides on it has them follow the log first.
 //!
 //! Of an account's packages the last hundred are loaded, and all that are not spent for good; of the others those that a command names, or a call that one names. What is left is the
-//! archive, of which there are sums: a customer who buys for years loads no slower.
+//! archive, of which there are sums.
 
 use serde::Serialize;
 
@@ -181,7 +181,7 @@ fn read_packages(columns: [&Value; 5]) -> Option<Result<(Vec<Package>, Archive),
             }
             let (.., standing, phase, _) = &row;
             let (_, _, count, granted, used) = sums.iter_mut().find(|sum| sum.0 == *standing && sum.1 == *phase)?;
-            (*count, *granted, *used) = (count.checked_sub(1)?, *granted - row.3, *used - row.4);
+            (*count, *granted, *used) = (count.checked_sub(1)?, *granted - row.3, (*used - row.4).max(0));
             packages.push(row);
         }
     }
