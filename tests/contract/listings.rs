@@ -1,7 +1,9 @@
 //! Lists: their order, their filters and their pages.
 
+use crate::support::metered::json_of;
 use crate::support::script::{Script, Step};
 use crate::support::{Suite, eventually, fresh};
+use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ crate::cases! {
     pages_stay_disjoint_while_calls_arrive,
     packages_are_filtered_by_customer_product_and_state,
     pages_of_packages_are_disjoint_and_complete,
+    what_one_call_took_of_many_packages_shows_in_the_list_of_everyones,
     customers_are_listed_with_their_products,
     an_unknown_call_is_not_found,
     a_limit_that_is_none_is_refused,
@@ -179,4 +182,20 @@ async fn an_unknown_filter_is_refused(suite: Arc<Suite>) {
     let gateway = suite.gateway().await;
     gateway.control("GET", "/packages?state=odd").send().await.assert_invalid();
     gateway.control("GET", "/packages?customer_id=a%20b").send().await.assert_invalid();
+}
+
+async fn what_one_call_took_of_many_packages_shows_in_the_list_of_everyones(suite: Arc<Suite>) {
+    const PACKAGES: usize = 230;
+    let buyer = suite.stranger("absorbing").await;
+    let granted = stream::iter(0..PACKAGES).map(|_| buyer.grant("1")).buffer_unordered(8).collect::<Vec<_>>().await;
+    assert_eq!(granted.len(), PACKAGES);
+    let used = json_of(&json!({ "usage": { "total_tokens": PACKAGES } }).to_string());
+    buyer.ask(&json!({}), &used).send().await.assert_ok();
+    buyer.expect_used(&PACKAGES.to_string()).await;
+    eventually("every package is listed as used up", || async {
+        let all = buyer.pages("/packages?product_id=absorbing&state=exhausted&limit=500", "packages").await;
+        all.iter().filter(|package| package["customer_id"] == buyer.id.as_str() && package["used"] == "1").count() == PACKAGES
+    })
+    .await;
+    buyer.gateway.assert_balanced(&buyer.id).await;
 }

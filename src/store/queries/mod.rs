@@ -1,7 +1,7 @@
 //! The reading side: what the control API lists and shows.
 //!
-//! What always holds: a page is cut at its limit and looks at a bounded number of rows, however large the ledger is, and no later insert moves an
-//! item from one page to another. The border: rows in, the ledger's own types out; how they look to a client is the control API's business.
+//! What always holds: a page is cut at its limit and looks at a bounded number of rows, however large the ledger is, except that of a customer on it, or whose packages
+//! are listed, all packages are looked at; and no later insert moves an item from one page to another. The border: rows in, the ledger's own types out; how they look to a client is the control API's business.
 
 mod calls;
 mod customers;
