@@ -12,6 +12,8 @@ mod bodies;
 pub mod meter;
 #[path = "../../../src/quantity.rs"]
 pub mod quantity;
+#[path = "../../../src/sorted.rs"]
+pub mod sorted;
 
 use std::cell::OnceCell;
 
