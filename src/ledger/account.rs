@@ -98,15 +98,11 @@ impl<'a> Cause<'a> {
 }
 
 impl Account {
-    /// An account as a store kept it. Calls and corrections are put in afterwards.
+    /// An account as a store kept it. Packages that are spent for good, and that neither a command names nor a call that one names, may be left in the archive. Calls and
+    /// corrections are put in afterwards.
     #[must_use]
-    pub fn load(packages: Vec<Package>, overrun: Quantity, entry_count: u64) -> Self {
-        Self { packages: PackageSet::new(packages), overrun, entry_count, ..Self::default() }
-    }
-
-    /// Puts in what is known of packages that were not loaded: spent for good, and not named by a command, nor by a call that one names.
-    pub fn put_archive(&mut self, archive: Archive) {
-        self.packages.put_archive(archive);
+    pub fn load(packages: Vec<Package>, archive: Archive, overrun: Quantity, entry_count: u64) -> Self {
+        Self { packages: PackageSet::new(packages, archive), overrun, entry_count, ..Self::default() }
     }
 
     /// Puts in a call that a command names.
@@ -170,7 +166,7 @@ impl Account {
     /// The calls that were put in or admitted.
     #[cfg(test)]
     pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values()
+        self.calls.iter().map(|(_, call)| call)
     }
 
     /// The packages but the archived ones: those in play in burn-down order, then those that are spent.

@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use super::package::{Package, PackageKind, Phase, Standing};
 use crate::quantity::Quantity;
 
-/// What is known of packages that were left in the archive. They are spent for good: only a command that names one changes anything of it.
+/// What is known of packages that were left in the archive. They are spent for good: only a command that names one, or a call that was paid from one, changes anything of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Archive {
     /// The highest number of all the account's packages, archived or not.
@@ -80,18 +80,13 @@ pub(super) struct PackageSet {
 }
 
 impl PackageSet {
-    pub(super) fn new(packages: Vec<Package>) -> Self {
-        let mut set = Self { list: packages, ..Self::default() };
+    pub(super) fn new(packages: Vec<Package>, archive: Archive) -> Self {
+        let mut set = Self { list: packages, archive, ..Self::default() };
         set.arrange();
         set
     }
 
     /// What was left in the archive.
-    pub(super) fn put_archive(&mut self, archive: Archive) {
-        self.archive = archive;
-        self.arrange();
-    }
-
     pub(super) fn archive(&self) -> &Archive {
         &self.archive
     }
@@ -237,9 +232,7 @@ mod tests {
     fn what_is_in_the_archive_counts_wherever_all_packages_count() {
         let archive =
             Archive { last_number: 9, granted: parts(30), used: parts(25), exhausted: Some(parts(20)), has_expired: true };
-        let mut set = PackageSet::new(vec![package(10, 10)]);
-        assert_eq!(set.last_number(), 10);
-        set.put_archive(archive);
+        let mut set = PackageSet::new(vec![package(10, 10)], archive);
         for now_ms in [209, 210] {
             let (packages, sums) = set.at(now_ms);
             let all = packages.map(|package| package.used).fold(sums.used, Quantity::saturating_add);
@@ -249,14 +242,18 @@ mod tests {
         assert_eq!((set.spent_sums().used, set.spent_sums().granted), (parts(25), parts(20)));
     }
 
+    fn set_of(packages: Vec<Package>) -> PackageSet {
+        PackageSet::new(packages, Archive::default())
+    }
+
     /// As it would be loaded.
     fn anew(set: &PackageSet) -> PackageSet {
-        PackageSet::new(set.all().iter().rev().cloned().collect())
+        set_of(set.all().iter().rev().cloned().collect())
     }
 
     #[test]
     fn a_package_is_looked_at_while_something_is_left_or_held_of_it_and_again_once_something_comes_back() {
-        let mut set = PackageSet::new((1..=3).map(|number| package(number, 9)).collect());
+        let mut set = set_of((1..=3).map(|number| package(number, 9)).collect());
         set.change(2, |package| package.held = parts(1));
         assert_eq!(numbers(set.in_play()), [1, 2, 3]);
         set.change(2, |package| (package.used, package.held) = (parts(10), Quantity::ZERO));
@@ -269,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_package_that_is_over_or_released_counts_as_used_alone() {
-        let mut set = PackageSet::new((1..=3).map(|number| package(number, 9)).collect());
+        let mut set = set_of((1..=3).map(|number| package(number, 9)).collect());
         set.change(1, |package| package.phase = Phase::Over);
         set.put(Package { standing: Standing::Released, ..package(3, 9) });
         assert_eq!(
@@ -282,7 +279,7 @@ mod tests {
 
     #[test]
     fn where_the_clock_contradicts_the_sums_all_packages_are_looked_at_in_burn_down_order() {
-        let mut set = PackageSet::new((1..=3).map(|number| package(number, 9)).collect());
+        let mut set = set_of((1..=3).map(|number| package(number, 9)).collect());
         set.change(1, |package| package.phase = Phase::Over);
         set.change(2, |package| package.used = parts(10));
         for (now_ms, seen) in [(200, vec![1, 2, 3]), (201, vec![3]), (202, vec![1, 2, 3])] {

@@ -138,8 +138,7 @@ fn read_stored(row: &[Value]) -> Option<Result<Stored, StoreError>> {
     let corrections: Vec<(String, String, String, Option<i64>, String, i64)> = serde_json::from_str(corrections.text()?).ok()?;
     let orders: Vec<Order> = serde_json::from_str(orders.text()?).ok()?;
     let overrun = Quantity::from_parts(overrun.integer()?)?;
-    let mut account = Account::load(packages, overrun, u64::try_from(entry_count.integer()?).ok()?);
-    account.put_archive(archive);
+    let mut account = Account::load(packages, archive, overrun, u64::try_from(entry_count.integer()?).ok()?);
     for (request_id, state, lease_ends_ms, hold_seq, detail) in calls {
         match read_call(&request_id, &state, lease_ends_ms, hold_seq, detail) {
             Ok(call) => account.put_call(call),

@@ -155,8 +155,8 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     "CREATE INDEX repurchases_by_state ON repurchases (state)",
     // Counters of the whole deployment.
     "CREATE TABLE metrics (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-    // Packages as they are loaded, and since when one is spent for good: nothing is held of it, and neither calls nor the clock that goes on change it.
-    "CREATE VIEW package_rows AS SELECT account_id, number, package_id, granted, used, standing, phase,
+    // Packages with the JSON in which they are read (`rows::PackageRow`), and since when one is spent for good: nothing is held of it, and neither calls nor the clock that goes on change it.
+    "CREATE VIEW package_rows AS SELECT *,
         json_array(number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority, created_at_ms, order_id, standing,
             phase, grant_digest) AS row,
         CASE WHEN held <> 0 THEN NULL WHEN standing = 'released' THEN 0 WHEN phase = 'over' THEN expires_at_ms

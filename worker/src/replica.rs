@@ -51,9 +51,8 @@ struct AccountCopy {
     row: String,
     /// The packages that changed, as they are loaded.
     packages: String,
-    /// The changes of packages that are told with this, and how many.
+    /// The changes of packages that are told with this.
     package_changes: String,
-    package_count: i64,
     orders: String,
 }
 

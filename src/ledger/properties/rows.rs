@@ -66,8 +66,7 @@ impl Rows {
             };
             // As a query gives them: in no order that means anything.
             let packages = rows.packages.values().rev().filter(|package| !is_archived(package)).cloned().collect();
-            let mut account = Account::load(packages, rows.overrun, rows.entries.len() as u64);
-            account.put_archive(rows.archive(is_archived));
+            let mut account = Account::load(packages, rows.archive(is_archived), rows.overrun, rows.entries.len() as u64);
             account.put_terms(terms_with(usage_terms));
             account.put_watch(rows.watch.clone());
             let in_flight = rows.watch.order_in_flight.map(|number| rows.orders[&number].clone());

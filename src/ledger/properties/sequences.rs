@@ -10,7 +10,9 @@ use super::commands::{decided, sequence, usage_terms};
 use super::rows::Rows;
 use super::watched::Watched;
 use super::{admit, assert_same, package_numbered, parts, prepaid, reference, request_id, terms};
-use crate::ledger::{Account, CallState, Command, EntryKind, EventDetail, Package, PackageKind, Refusal, Settlement, Standing};
+use crate::ledger::{
+    Account, Archive, CallState, Command, EntryKind, EventDetail, Package, PackageKind, Refusal, Settlement, Standing,
+};
 use crate::quantity::Quantity;
 
 fn config(cases: u32) -> ProptestConfig {
@@ -102,7 +104,7 @@ proptest! {
         let (_, uncovered) = reference::take(&packages, parts(hold), 50);
         prop_assume!(uncovered > Quantity::ZERO);
         let expected = Err(reference::refusal(&packages, parts(hold), 50));
-        let mut account = Account::load(packages, Quantity::ZERO, 0);
+        let mut account = Account::load(packages, Archive::default(), Quantity::ZERO, 0);
         account.decide(&Command::Look, 50).unwrap();
         account.take_changes();
         let before = account.clone();

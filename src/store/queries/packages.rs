@@ -6,10 +6,6 @@ use crate::ledger::{Package, PackageState};
 use crate::store::database::{Database, StoreError, Value};
 use crate::store::rows::{PackageRow, read_package};
 
-/// The columns of a [`PackageRow`].
-const COLUMNS: &str = "number, package_id, kind, granted, used, held, starts_at_ms, expires_at_ms, priority, created_at_ms, order_id, \
-     standing, phase, grant_digest";
-
 /// [`Package::state`] in SQL, at the time `?1`: the clock moves states, so no column can hold them.
 pub(super) const STATE: &str = "CASE
     WHEN standing = 'released' THEN 'released'
@@ -61,11 +57,9 @@ fn read_row(row: &[Value]) -> Result<OwnedPackage, StoreError> {
 /// # Errors
 /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] where a row cannot be read.
 pub fn package(database: &impl Database, package_id: &PackageId) -> Result<Option<OwnedPackage>, StoreError> {
-    let statement = format!(
-        "SELECT customer_id, product_id, json_array({COLUMNS}) FROM packages JOIN accounts USING (account_id) \
-         WHERE package_id = ?1"
-    );
-    let rows = database.execute(&statement, &[package_id.as_str().into()])?;
+    let statement =
+        "SELECT customer_id, product_id, row FROM package_rows JOIN accounts USING (account_id) WHERE package_id = ?1";
+    let rows = database.execute(statement, &[package_id.as_str().into()])?;
     rows.first().map(|row| read_row(row)).transpose()
 }
 
@@ -82,11 +76,11 @@ pub fn packages(
 ) -> Result<Page<OwnedPackage, String>, StoreError> {
     // Of a customer's packages all are looked at; of all packages, a page looks at so many and the next one goes on from there.
     let (tables, scanned_to) = match filter.customer_id {
-        Some(_) => ("accounts CROSS JOIN packages USING (account_id)", None),
-        None => ("packages CROSS JOIN accounts USING (account_id)", scan_end(database, after)?),
+        Some(_) => ("accounts CROSS JOIN package_rows USING (account_id)", None),
+        None => ("package_rows CROSS JOIN accounts USING (account_id)", scan_end(database, after)?),
     };
     let statement = format!(
-        "SELECT customer_id, product_id, json_array({COLUMNS}) FROM {tables} \
+        "SELECT customer_id, product_id, row FROM {tables} \
          WHERE package_id > ?2 AND (?3 IS NULL OR package_id <= ?3) AND (?4 IS NULL OR product_id = ?4) \
          AND (?5 IS NULL OR {STATE} = ?5) AND {of_customer} ORDER BY package_id LIMIT ?7",
         of_customer = if filter.customer_id.is_some() { "customer_id = ?6" } else { "?6 IS NULL" },

@@ -90,18 +90,15 @@ pub(crate) fn next_telling(
     let accounts = changed_accounts(database)?;
     let events = new_events(database, last.events_to)?;
     let changes = changed_deliveries(database, events.to)?;
-    if accounts.is_empty() && events.count == 0 && changes.count == 0 && !last.is_due_untold(due_at_ms, now_ms) {
+    if accounts.copies.is_empty() && events.count == 0 && changes.count == 0 && !last.is_due_untold(due_at_ms, now_ms) {
         return Ok(None);
     }
     let counters = database.execute("SELECT json_group_array(json_array(name, value)) FROM metrics", &[])?;
     Ok(Some(Telling {
         customer_id,
         number: number.max(last.number.saturating_add(1)),
-        more: events.count >= EVENTS_MAX
-            || changes.count >= EVENTS_MAX
-            || accounts.len() as i64 >= ACCOUNTS_MAX
-            || accounts.iter().any(|account| account.package_count >= PACKAGES_MAX),
-        accounts,
+        more: events.count >= EVENTS_MAX || changes.count >= EVENTS_MAX || accounts.more,
+        accounts: accounts.copies,
         events: events.rows,
         events_to: events.to,
         deliveries: changes.rows,
@@ -120,7 +117,12 @@ fn customer(database: &impl Database) -> Result<Option<CustomerId>, StoreError> 
     Ok(first(&rows).and_then(Value::text).and_then(|text| CustomerId::new(text).ok()))
 }
 
-fn changed_accounts(database: &impl Database) -> Result<Vec<AccountCopy>, StoreError> {
+struct ChangedAccounts {
+    copies: Vec<AccountCopy>,
+    more: bool,
+}
+
+fn changed_accounts(database: &impl Database) -> Result<ChangedAccounts, StoreError> {
     let rows = database.execute(
         "SELECT a.product_id, a.account_id, a.version, json_array(a.entry_count, a.overrun, a.last_call_at_ms),
             (SELECT '[' || coalesce(group_concat(p.row), '') || ']' FROM
@@ -128,27 +130,32 @@ fn changed_accounts(database: &impl Database) -> Result<Vec<AccountCopy>, StoreE
                 CROSS JOIN package_rows AS p ON p.account_id = a.account_id AND p.number = c.number),
             (SELECT json_group_array(change) FROM
                 (SELECT change FROM package_changes WHERE account_id = a.account_id ORDER BY change LIMIT ?3)),
-            (SELECT min(count(*), ?3) FROM package_changes WHERE account_id = a.account_id),
+            (SELECT count(*) FROM package_changes WHERE account_id = a.account_id),
             (SELECT json_group_array(json_array(repurchase_id, number, state, detail)) FROM
                 (SELECT * FROM repurchases WHERE account_id = a.account_id ORDER BY number DESC LIMIT ?2))
         FROM accounts AS a LEFT JOIN told_accounts AS t USING (account_id)
         WHERE t.version IS NULL OR t.version <> a.version OR EXISTS (SELECT 1 FROM package_changes WHERE account_id = a.account_id) LIMIT ?1",
         &[ACCOUNTS_MAX.into(), ORDERS_MAX.into(), PACKAGES_MAX.into()],
     )?;
-    let read = |row: &Vec<Value>| match row.as_slice() {
-        [product_id, account_id, version, row, packages, package_changes, package_count, orders] => Some(AccountCopy {
+    let mut more = rows.len() as i64 >= ACCOUNTS_MAX;
+    let mut read = |row: &Vec<Value>| {
+        let [product_id, account_id, version, row, packages, package_changes, change_count, orders] = row.as_slice() else {
+            return None;
+        };
+        more |= change_count.integer()? > PACKAGES_MAX;
+        Some(AccountCopy {
             product_id: ProductId::new(product_id.text()?).ok()?,
             account_id: account_id.integer()?,
             version: version.integer()?,
             row: row.text()?.to_owned(),
             packages: packages.text()?.to_owned(),
             package_changes: package_changes.text()?.to_owned(),
-            package_count: package_count.integer()?,
             orders: orders.text()?.to_owned(),
-        }),
-        _ => None,
+        })
     };
-    rows.iter().map(|row| read(row).ok_or_else(|| StoreError::Corrupt("unreadable account".to_owned()))).collect()
+    let copies = rows.iter().map(|row| read(row).ok_or_else(|| StoreError::Corrupt("unreadable account".to_owned())));
+    let copies = copies.collect::<Result<_, _>>()?;
+    Ok(ChangedAccounts { copies, more })
 }
 
 struct NewEvents {
