@@ -9,24 +9,27 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Full};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::instances::Placement;
 
 pub(crate) struct Reply {
-    /// `None` where there is no body.
-    body: Option<(WasiBody, Placement)>,
+    body: WasiBody,
+    placement: Placement,
     /// Found while data may still be unflushed; told at the next poll.
     error: Option<Error>,
 }
 
 impl Reply {
     pub(crate) fn of_guest(body: WasiBody, placement: Placement) -> Self {
-        Self { body: Some((body, placement)), error: None }
+        Self { body, placement, error: None }
     }
 
-    pub(crate) fn empty() -> Self {
-        Self { body: None, error: None }
+    /// Of the runner itself.
+    pub(crate) fn of_runner(text: String) -> Self {
+        let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+        Self::of_guest(body, Placement::default())
     }
 }
 
@@ -38,12 +41,9 @@ impl Body for Reply {
         if let Some(error) = self.error.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let Some((body, placement)) = &mut self.body else {
-            return Poll::Ready(None);
-        };
-        let error = match Pin::new(body).poll_frame(context) {
+        let error = match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(Some(Err(error))) => error,
-            Poll::Ready(None) if placement.get().is_some_and(|failed| failed.load(Ordering::Acquire)) => {
+            Poll::Ready(None) if self.placement.get().is_some_and(|failed| failed.load(Ordering::Acquire)) => {
                 Error::InternalError(None)
             }
             other => return other,
@@ -55,10 +55,10 @@ impl Body for Reply {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(|(body, _)| body.is_end_stream())
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or(SizeHint::with_exact(0), |(body, _)| body.size_hint())
+        self.body.size_hint()
     }
 }

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
@@ -17,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tollgate::problem::{Code, Problem};
 use wasmtime_wasi_http::WasiBody;
 
 use crate::dispatch::{DispatchError, Dispatcher};
@@ -102,17 +104,18 @@ impl Server {
 
 async fn answer(dispatcher: Dispatcher, peer: HeaderValue, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
     let Some(request) = prepare(request, peer) else {
-        return Ok(without_body(StatusCode::BAD_REQUEST));
+        let detail = "The request's host is missing, malformed, or named twice and differently.";
+        return Ok(refused(&Problem::new(Code::Invalid, detail)));
     };
     let placement = Placement::default();
     match dispatcher.call(request, &placement).await {
         Ok(response) => Ok(response.map(|body| Reply::of_guest(body, placement))),
-        Err(error) => Ok(without_body(match &error {
-            DispatchError::Full => StatusCode::SERVICE_UNAVAILABLE,
-            DispatchError::Instance => StatusCode::INTERNAL_SERVER_ERROR,
+        Err(error) => Ok(refused(&match &error {
+            DispatchError::Full => Problem::new(Code::Overloaded, "Try again. Nothing was forwarded.").with_retry_after_s(1),
+            DispatchError::Instance => failed(),
             DispatchError::Guest(_) => {
                 crate::log(&format_args!("a request failed: {error}"));
-                StatusCode::INTERNAL_SERVER_ERROR
+                failed()
             }
         })),
     }
@@ -149,12 +152,35 @@ fn prepare(request: Request<Incoming>, peer: HeaderValue) -> Option<Request<Wasi
     Some(Request::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
 }
 
-fn without_body(status: StatusCode) -> Response<Reply> {
-    let mut response = Response::new(Reply::empty());
-    *response.status_mut() = status;
+fn failed() -> Problem {
+    Problem::new(Code::Internal, "The gateway failed.")
+}
+
+/// What a caller reads where no instance has answered, as it reads the gateway's own refusals.
+fn refused(problem: &Problem) -> Response<Reply> {
+    let mut response = Response::new(Reply::of_runner(problem.to_json(None)));
+    *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(seconds) = problem.retry_after_s {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
     response
 }
 
 fn root_cause(error: &hyper::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_no_room_is_told_when_to_try_again() {
+        let response = refused(&Problem::new(Code::Overloaded, "Try again.").with_retry_after_s(1));
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!((header(CONTENT_TYPE), header(RETRY_AFTER)), (Some("application/problem+json"), Some("1")));
+    }
 }

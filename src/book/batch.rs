@@ -145,26 +145,22 @@ impl<D: Database> Book<D> {
             self.follower.begin(store::log::ends(&self.database)?);
             return Ok(());
         };
-        let others = store::log::follow(&self.database, position, None)?;
+        let mut others = store::log::follow(&self.database, position, None)?;
         self.contention.looked(!others.steps.is_empty());
         let (Some(first), Some(last)) = (others.steps.first(), others.steps.last()) else { return Ok(()) };
         if first.position != position + 1 {
             // What was between is applied and gone.
             accounts.clear();
         }
-        // Far more accounts may be remembered than others have written: most are told apart by the remainders of their numbers.
-        let remainder = |account_id: i64| usize::try_from(account_id.unsigned_abs()).unwrap_or(0) % CACHED_ACCOUNTS_MAX;
-        let mut written_remainders = [false; CACHED_ACCOUNTS_MAX];
-        for account_id in others.steps.iter().filter_map(|step| step.account_id) {
-            if let Some(is_written) = written_remainders.get_mut(remainder(account_id)) {
-                *is_written = true;
-            }
-        }
+        let last = last.position;
+        // Those of an account together, and in their order.
+        others.steps.sort_by_key(|step| step.account_id);
         accounts.retain(|_, stored| {
-            let is_maybe_written = written_remainders.get(remainder(stored.account_id)).is_none_or(|is_written| *is_written);
-            !is_maybe_written || others.steps.iter().all(|step| stored.follow(step))
+            let account_id = Some(stored.account_id);
+            let first = others.steps.partition_point(|step| step.account_id < account_id);
+            others.steps.iter().skip(first).take_while(|step| step.account_id == account_id).all(|step| stored.follow(step))
         });
-        self.follower.followed_to(last.position);
+        self.follower.followed_to(last);
         self.applied_to(accounts, others.applied);
         Ok(())
     }

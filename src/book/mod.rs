@@ -183,13 +183,16 @@ impl<D: Database> Book<D> {
         }
         for _ in 0..STEPS_ASIDE {
             step_aside().await;
-        }
-        loop {
             if let Some(reply) = answer.borrow_mut().take() {
                 return reply;
             }
+        }
+        loop {
             // Nobody else came first: decide and write for all who wait.
             self.run_batch();
+            if let Some(reply) = answer.borrow_mut().take() {
+                return reply;
+            }
         }
     }
 

@@ -181,6 +181,19 @@ fn commands_that_wait_together_are_written_by_one_statement() {
 }
 
 #[test]
+fn a_command_that_another_has_written_finds_its_answer_the_next_time_it_looks() {
+    let (_folder, first, _second) = two_books();
+    grant(&first, "c", "p", "10");
+    let mut context = Context::from_waker(Waker::noop());
+    let key = key("c");
+    let (mut one, mut other) = (pin!(first.submit(&key, admit("a"), 10)), pin!(first.submit(&key, admit("b"), 10)));
+    assert!(one.as_mut().poll(&mut context).is_pending());
+    assert!(other.as_mut().poll(&mut context).is_pending());
+    block_on(one).unwrap();
+    assert!(other.as_mut().poll(&mut context).is_ready());
+}
+
+#[test]
 fn a_package_id_of_another_account_is_refused_without_harm_to_others() {
     let (_folder, first, _second) = two_books();
     grant(&first, "c", "p", "10");

@@ -58,19 +58,25 @@ impl Drop for LeaseGuard {
     }
 }
 
-/// When a lease that is taken or renewed now must be renewed: early enough for two more tries. On the clock that only goes forward, so that a step of
+/// When a lease that is taken or renewed at a time must be renewed: early enough for two more tries. On the clock that only goes forward, so that a step of
 /// the other one cannot lose a live call.
-fn renew_at_ns(instance: &Instance) -> u64 {
+fn renew_at_ns(instance: &Instance, now_ns: u64) -> u64 {
     let third_ms = u64::try_from(instance.config.gateway.hold_lease_ms / 3).unwrap_or(0);
-    monotonic_ns().saturating_add(third_ms.saturating_mul(1_000_000))
+    now_ns.saturating_add(third_ms.saturating_mul(1_000_000))
 }
 
 /// Looks after a call's lease from now on.
-pub(super) fn keep_lease(instance: &'static Instance, account: AccountKey, request_id: RequestId, attempt: u32) -> LeaseGuard {
+pub(super) fn keep_lease(
+    instance: &'static Instance,
+    account: AccountKey,
+    request_id: RequestId,
+    attempt: u32,
+    now_ns: u64,
+) -> LeaseGuard {
     let leases = &instance.leases;
     let number = leases.next.get();
     leases.next.set(number.wrapping_add(1));
-    let lease = Lease { account, request_id, attempt, renew_at_ns: renew_at_ns(instance) };
+    let lease = Lease { account, request_id, attempt, renew_at_ns: renew_at_ns(instance, now_ns) };
     leases.live.borrow_mut().insert(number, lease);
     start(instance);
     LeaseGuard { instance, number }
@@ -138,7 +144,8 @@ fn flush(instance: &Instance) -> Result<(), crate::book::LedgerError> {
 async fn renew(instance: &'static Instance) {
     let now = now_ms();
     let lease_ends_ms = now + instance.config.gateway.hold_lease_ms;
-    let (tick_ns, next_ns) = (monotonic_ns(), renew_at_ns(instance));
+    let tick_ns = monotonic_ns();
+    let next_ns = renew_at_ns(instance, tick_ns);
     let due: Vec<Lease> = {
         let mut live = instance.leases.live.borrow_mut();
         let due = live.values_mut().filter(|lease| lease.renew_at_ns <= tick_ns);

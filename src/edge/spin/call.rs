@@ -5,7 +5,7 @@ use spin_sdk::wasip3::http::types::{ErrorCode, Request, Response};
 use super::background::{self, LeaseGuard};
 use super::body::{Clock, Incoming};
 use super::forward::{ForwardError, RequestBody, forward};
-use super::instance::{Instance, elapsed_us, monotonic_ns, now_ms};
+use super::instance::{Instance, monotonic_ns, now_ms};
 use super::settle::{self, Unsettled};
 use super::{answer, log, wire};
 use crate::book::metrics::Step;
@@ -93,7 +93,7 @@ async fn read_before_admission(
     let probe = Command::Probe { request_id: identified.request_id.clone(), hold: least_hold(&product.meter) };
     let must_ask = is_too_large || (is_metered && !is_small && !is_bodiless(head));
     if must_ask || (is_read_first && instance.book.looks_refused(&identified.account, &probe, now_ms())) {
-        let reply = submit(instance, identified, probe).await?;
+        let reply = submit(instance, identified, probe, now_ms(), monotonic_ns()).await?;
         refuse_unless_admitted(identified, &reply)?;
     }
     if is_too_large {
@@ -114,9 +114,14 @@ fn is_bodiless(head: &Head) -> bool {
     head.content_length().is_none() && matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "DELETE" | "TRACE")
 }
 
-async fn submit(instance: &'static Instance, identified: &Identified<'_>, command: Command) -> Result<Reply, Stopped> {
-    let started_ns = monotonic_ns();
-    let reply = instance.book.submit(&identified.account, command, now_ms()).await;
+async fn submit(
+    instance: &'static Instance,
+    identified: &Identified<'_>,
+    command: Command,
+    now_ms: i64,
+    started_ns: u64,
+) -> Result<Reply, Stopped> {
+    let reply = instance.book.submit(&identified.account, command, now_ms).await;
     settle::account_for_riders(instance, started_ns);
     reply.map_err(|error| match error {
         LedgerError::Unavailable(reason) => {
@@ -147,18 +152,20 @@ async fn admit(
     metering: &Metering<'_>,
     body: Option<&[u8]>,
 ) -> Result<Admitted, Stopped> {
-    let started_ns = monotonic_ns();
+    // A look at a clock costs as much as much of the rest.
+    let (now, started_ns) = (now_ms(), monotonic_ns());
     let command = Command::Admit(Claim {
         request_id: identified.request_id.clone(),
         fingerprint: Fingerprint::of(&head.method, &head.target(), body),
         hold: metering.hold(),
-        lease_ends_ms: now_ms() + instance.config.gateway.hold_lease_ms,
+        lease_ends_ms: now + instance.config.gateway.hold_lease_ms,
         replay_limit: identified.product.replay_limit,
         idempotency_key: None,
     });
-    let reply = submit(instance, identified, command).await?;
+    let reply = submit(instance, identified, command, now, started_ns).await?;
     refuse_unless_admitted(identified, &reply)?;
-    instance.book.count(|meters| meters.latency(Step::Hold, elapsed_us(started_ns)));
+    let admitted_ns = monotonic_ns();
+    instance.book.count(|meters| meters.latency(Step::Hold, admitted_ns.saturating_sub(started_ns) / 1000));
     let rate_limit = RateLimit::new(&identified.product.id, &reply.balance);
     let Ok(LedgerOutcome::Admitted(admission)) = reply.result else {
         return Err(Problem::new(Code::Internal, "The gateway failed.").into());
@@ -166,7 +173,7 @@ async fn admit(
     let lease = match admission {
         Admission::Held { attempt, .. } => {
             let (account, request_id) = (identified.account.clone(), identified.request_id.clone());
-            Some(background::keep_lease(instance, account, request_id, attempt))
+            Some(background::keep_lease(instance, account, request_id, attempt, admitted_ns))
         }
         Admission::Replay => None,
     };
