@@ -219,10 +219,15 @@ fn unauthorized() -> Failure {
 /// The longest body of a control request that is read.
 pub const BODY_LENGTH_MAX: u64 = 64 * 1024;
 
-/// True where a path is the control API's and no product's.
+/// True where a path is the control API's and no product's. One with a dot segment is nobody's. An id is one segment, whatever it has in it: no id is a dot segment.
 #[must_use]
 pub fn owns(path: &str) -> bool {
-    path.strip_prefix("/_tollgate").is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    let is_own = |below: &str| (below.is_empty() || below.starts_with('/')) && !below.split('/').any(is_dot_segment);
+    path.strip_prefix("/_tollgate").is_some_and(is_own)
+}
+
+fn is_dot_segment(segment: &str) -> bool {
+    matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
 }
 
 /// The answer to a health check, which needs neither configuration nor ledger. None where the request is none.

@@ -62,7 +62,9 @@ pub fn backend_headers(head: &Head, identified: &Identified<'_>, metered_body_by
             headers.push(("content-length".to_owned(), length.to_string().into_bytes()));
         }
     }
-    for (name, value) in &product.backend_headers {
+    // A reply to TRACE says what was sent (RFC 9110, 9.3.8), and these are secrets.
+    let are_sent = head.method != "TRACE";
+    for (name, value) in product.backend_headers.iter().filter(|_| are_sent) {
         headers.push((name.clone(), value.expose().into()));
     }
     headers
@@ -97,4 +99,26 @@ pub fn reply_headers(
         headers.extend(rate_limit.headers());
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::backend_headers;
+    use crate::config;
+    use crate::gateway::{Head, identify};
+
+    #[test]
+    fn a_backends_secrets_are_not_sent_with_a_request_whose_reply_tells_them() {
+        let text = "[gateway]\nadmin_token = { secret = \"t\" }\n[[product]]\nid = \"p\"\nroute = \"/p\"\nbackend = \"http://127.0.0.1:1\"\n\
+                    caller = { kind = \"none\" }\nbackend_headers = { authorization = { secret = \"t\" } }";
+        let config = config::check(text, &|_| Some("secret-of-the-backend".to_owned())).unwrap();
+        for (method, sent) in [("GET", 1), ("TRACE", 0)] {
+            let headers = [("x-customer-id", "c"), ("authorization", "the caller's own")];
+            let headers = headers.map(|(name, value)| (name.to_owned(), value.into())).to_vec();
+            let head = Head::new(method.to_owned(), "/p/x", headers);
+            let identified = identify(&config, &head, 0).unwrap();
+            let headers = backend_headers(&head, &identified, None);
+            assert_eq!(headers.iter().filter(|(name, _)| name == "authorization").count(), sent, "{method}");
+        }
+    }
 }

@@ -160,8 +160,7 @@ fn single_id(head: &Head, name: &str) -> Result<Option<RequestId>, NotSingle> {
 
 /// True where a segment is `.` or `..` once it is decoded: a backend could leave the route by it. A backslash and an encoded slash count as slashes, and
 /// what follows a semicolon does not count, as it is with some backends.
-#[must_use]
-pub fn has_dot_segment(path: &str) -> bool {
+fn has_dot_segment(path: &str) -> bool {
     if !path.contains(['.', '%']) {
         return false;
     }

@@ -13,7 +13,7 @@ mod refusal;
 mod reply;
 
 pub use headers::{backend_headers, reply_headers};
-pub use identify::{Head, Identified, Refused, has_dot_segment, identify};
+pub use identify::{Head, Identified, Refused, identify};
 pub use outcome::{Metering, Outcome, least_hold};
 pub use refusal::{RateLimit, refusal_problem};
 pub use reply::{ReplyShape, Tally, Way, header_text};

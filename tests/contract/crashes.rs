@@ -15,6 +15,7 @@ crate::cases! {
     own:
     killed_under_load_every_forwarded_call_is_charged_once_or_marked_lost,
     a_charge_survives_a_kill_right_after_the_reply_with_either_durability,
+    an_end_that_no_hold_stands_for_is_durable_before_its_reply,
     told_to_leave_it_ends_live_calls_and_keeps_their_charges,
     the_same_id_is_charged_once_across_a_crash,
     a_gateway_told_to_leave_while_idle_leaves_at_once,
@@ -72,6 +73,21 @@ async fn a_charge_survives_a_kill_right_after_the_reply_with_either_durability(s
         })
         .await;
         buyer.gateway.assert_balanced(&buyer.id).await;
+    }
+}
+
+/// A hold that would be released when it is lost is no charge yet, and one that would be charged is no release.
+async fn an_end_that_no_hold_stands_for_is_durable_before_its_reply(suite: Arc<Suite>) {
+    let ends = [("lost_hold = \"release\"", "translate", 200, 10_000), ("lost_hold = \"charge\"", "succeeded", 500, 0)];
+    for (config, product_id, status, used) in ends {
+        let (gateway, home) = suite.start(&short_lease(config)).await;
+        let buyer = Buyer::new(&gateway, &suite.backend, product_id);
+        buyer.grant("50").await;
+        assert_eq!(buyer.call().script(&Script::status(status)).send().await.status, status);
+        gateway.kill();
+        let buyer = Buyer { gateway: home.start().await, ..buyer };
+        let balance = buyer.balance().await;
+        assert_eq!((units(&balance["used"]), units(&balance["held"])), (used, 0), "{config}");
     }
 }
 

@@ -2,9 +2,11 @@
 
 use crate::support::Suite;
 use crate::support::buyer::Buyer;
-use crate::support::call::Call;
+use crate::support::call::{Call, Exchange};
 use crate::support::script::{Script, Step};
+use crate::support::wire::chunk;
 use std::sync::Arc;
+use std::time::Duration;
 
 crate::cases! {
     a_backend_that_refuses_the_connection_is_unreachable,
@@ -14,6 +16,7 @@ crate::cases! {
     a_backend_that_ends_within_its_headers_is_unreachable,
     a_backend_slower_than_the_timeout_times_out,
     a_backend_within_its_timeout_is_waited_for,
+    the_timeout_begins_when_the_request_has_ended,
     a_failed_call_may_be_tried_again_under_its_id,
 }
 
@@ -67,6 +70,23 @@ async fn a_backend_slower_than_the_timeout_times_out(suite: Arc<Suite>) {
 async fn a_backend_within_its_timeout_is_waited_for(suite: Arc<Suite>) {
     let buyer = suite.buyer("impatient", "5").await;
     buyer.call().script(&Script::text("x").first(Step::PauseMs(300))).send().await.assert_ok();
+    buyer.expect_used("1").await;
+}
+
+async fn the_timeout_begins_when_the_request_has_ended(suite: Arc<Suite>) {
+    let buyer = suite.buyer("impatient", "5").await;
+    for (script, status) in [(Script::text("x"), 200), (Script::text("x").first(Step::Hang), 504)] {
+        let call = buyer.call().method("POST").chunked().script(&script);
+        let mut wire = call.start().await;
+        // Longer than the timeout, and never silent for as long.
+        for _ in 0..6 {
+            wire.send(&chunk(b"more")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        wire.send(b"0\r\n\r\n").await.unwrap();
+        let reply = Exchange::read(wire, "POST").await.unwrap().rest().await.unwrap();
+        assert_eq!(reply.status, status);
+    }
     buyer.expect_used("1").await;
 }
 

@@ -16,6 +16,7 @@ crate::cases! {
     a_repeated_request_id_is_refused,
     a_request_id_of_128_characters_is_accepted,
     any_visible_ascii_is_an_id,
+    an_id_with_dot_segments_in_it_is_one_segment_of_a_path,
     a_refusal_names_the_request_it_refuses,
     checks_come_in_the_order_of_the_contract,
     a_refused_call_claims_nothing,
@@ -124,6 +125,18 @@ async fn any_visible_ascii_is_an_id(suite: Arc<Suite>) {
     assert_eq!(balance["customer_id"], buyer.id.as_str());
     let path = format!("/customers/{encoded}/calls/{}?product_id=translate", encode(&request_id));
     assert_eq!(buyer.gateway.read(&path).await["request_id"], request_id.as_str());
+}
+
+async fn an_id_with_dot_segments_in_it_is_one_segment_of_a_path(suite: Arc<Suite>) {
+    let mut buyer = suite.stranger("translate").await;
+    buyer.id.push_str("/../..;/.");
+    buyer.grant("5").await;
+    let call = buyer.call().id("r/../x");
+    call.send().await.assert_ok();
+    let customer = buyer.id.replace('/', "%2F").replace(';', "%3B");
+    assert_eq!(buyer.gateway.read(&format!("/customers/{customer}/balance")).await["customer_id"], buyer.id.as_str());
+    let path = format!("/customers/{customer}/calls/r%2F..%2Fx?product_id=translate");
+    assert_eq!(buyer.gateway.read(&path).await["request_id"], "r/../x");
 }
 
 async fn a_refusal_names_the_request_it_refuses(suite: Arc<Suite>) {

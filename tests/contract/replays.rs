@@ -43,6 +43,8 @@ async fn a_settled_request_is_forwarded_again_without_charge(suite: Arc<Suite>) 
     let again = call.send().await;
     again.assert_ok();
     assert!(is_replay(&again));
+    let charge = |reply: &Reply| reply.headers.one("tollgate-charge");
+    assert_eq!((charge(&first).as_deref(), charge(&again).as_deref()), (Some("1"), Some("0")));
     buyer.expect_forwarded(2).await;
     buyer.expect_used("1").await;
     let record = buyer.call_in_state(&call.request_id(), "settled").await;

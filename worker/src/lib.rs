@@ -24,7 +24,6 @@ mod sql;
 mod wire;
 
 use tollgate::control as control_api;
-use tollgate::gateway::has_dot_segment;
 use tollgate::problem::{Code, Problem};
 use worker::{Context, Env, Request, Response, ScheduleContext, ScheduledEvent, event};
 
@@ -38,8 +37,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
 
 async fn serve(request: &web_sys::Request, env: Env, context: Context) -> web_sys::Response {
     let head = wire::read_head(request);
-    // A path with dot segments is nobody's: a call's checks refuse it.
-    let is_control = !has_dot_segment(&head.path) && control_api::owns(&head.path);
+    let is_control = control_api::owns(&head.path);
     if is_control && let Some(healthy) = control_api::health_check(&head.method, &head.path) {
         return wire::control_reply(healthy.into(), &head.method);
     }

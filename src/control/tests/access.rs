@@ -79,3 +79,18 @@ fn what_is_refused_is_refused_before_anything_is_looked_at() {
         }
     }
 }
+
+#[test]
+fn a_path_with_a_dot_segment_is_nobodys_and_an_id_may_have_anything_in_its_own() {
+    for path in ["/_tollgate/../x", "/_tollgate/v1/%2e%2E/x", "/_tollgate/v1/.", "/_tollgatex"] {
+        assert!(!crate::control::owns(path), "{path}");
+    }
+    for path in [
+        "/_tollgate",
+        "/_tollgate/v1/customers/a%2F..%2Fb/balance",
+        "/_tollgate/v1/packages/..%3Bx",
+        "/_tollgate/v1/packages/...",
+    ] {
+        assert!(crate::control::owns(path), "{path}");
+    }
+}

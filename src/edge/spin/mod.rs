@@ -21,7 +21,7 @@ use spin_sdk::wasip3;
 use wasip3::http::types::{ErrorCode, Request, Response};
 
 use crate::control;
-use crate::gateway::{Head, has_dot_segment};
+use crate::gateway::Head;
 use crate::problem::{Code, Problem};
 use crate::relay::read_whole;
 use instance::{Instance, NotReady};
@@ -33,8 +33,7 @@ wasip3::http::service::export!(Component);
 impl wasip3::exports::http::handler::Guest for Component {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let head = wire::read_head(&request);
-        // A path with dot segments is nobody's: a call's checks refuse it.
-        if has_dot_segment(&head.path) || !control::owns(&head.path) {
+        if !control::owns(&head.path) {
             return match Instance::get().await {
                 Ok(instance) => call::call(instance, request, head).await,
                 Err(reason) => wire::problem(&not_ready(&reason), None, Vec::new()),
