@@ -62,8 +62,8 @@ pub fn backend_headers(head: &Head, identified: &Identified<'_>, metered_body_by
             headers.push(("content-length".to_owned(), length.to_string().into_bytes()));
         }
     }
-    // A reply to TRACE says what was sent (RFC 9110, 9.3.8), and these are secrets.
-    let are_sent = head.method != "TRACE";
+    // A reply to TRACE says what was sent (RFC 9110, 9.3.8), and these are secrets. Not every backend minds how it is written.
+    let are_sent = !head.method.eq_ignore_ascii_case("TRACE");
     for (name, value) in product.backend_headers.iter().filter(|_| are_sent) {
         headers.push((name.clone(), value.expose().into()));
     }
@@ -112,7 +112,7 @@ mod tests {
         let text = "[gateway]\nadmin_token = { secret = \"t\" }\n[[product]]\nid = \"p\"\nroute = \"/p\"\nbackend = \"http://127.0.0.1:1\"\n\
                     caller = { kind = \"none\" }\nbackend_headers = { authorization = { secret = \"t\" } }";
         let config = config::check(text, &|_| Some("secret-of-the-backend".to_owned())).unwrap();
-        for (method, sent) in [("GET", 1), ("TRACE", 0)] {
+        for (method, sent) in [("GET", 1), ("TRACE", 0), ("trace", 0)] {
             let headers = [("x-customer-id", "c"), ("authorization", "the caller's own")];
             let headers = headers.map(|(name, value)| (name.to_owned(), value.into())).to_vec();
             let head = Head::new(method.to_owned(), "/p/x", headers);
