@@ -36,6 +36,9 @@ const KEYS: Keys = Keys {
 /// The most headers that a product sets.
 const BACKEND_HEADERS_MAX: usize = 32;
 
+/// The most that their names and values may have together: a request that carries them must fit what the runtime sends.
+const BACKEND_HEADERS_BYTES_MAX: usize = 32 * 1024;
+
 /// The whole of a percentage.
 const HUNDRED: Quantity = match Quantity::from_parts(100 * Quantity::PARTS_PER_UNIT) {
     Some(hundred) => hundred,
@@ -155,6 +158,10 @@ fn backend_headers(section: &Section<'_>, secrets: Secrets<'_>) -> Result<Vec<(S
             _ => return Err(headers.invalid_unquoted(name, "{ secret = \"name\" }, or a text that a header can carry")),
         };
         read.push((lower_case, value));
+    }
+    let bytes: usize = read.iter().map(|(name, value)| name.len() + value.expose().len()).sum();
+    if bytes > BACKEND_HEADERS_BYTES_MAX {
+        return Err(section.invalid_unquoted("backend_headers", "headers of at most 32 KiB together"));
     }
     Ok(read)
 }

@@ -169,6 +169,20 @@ fn a_wrong_value_is_refused_with_its_key_the_value_and_what_is_accepted() {
 }
 
 #[test]
+fn headers_for_the_backend_fit_what_a_request_can_carry() {
+    let headers = |bytes: usize| {
+        let pairs: Vec<String> = (0..5).map(|n| format!("h{n} = \"{}\"", "v".repeat(bytes))).collect();
+        with("", &format!("backend_headers = {{ {} }}", pairs.join(", ")))
+    };
+    assert_eq!(checked(&headers(6_500)).products[0].backend_headers.len(), 5);
+    let line = refusal(&headers(6_600));
+    assert_eq!(
+        line,
+        "product[\"translate\"].backend_headers: the value (not shown) is not accepted; accepted: headers of at most 32 KiB together"
+    );
+}
+
+#[test]
 fn an_unknown_key_is_refused_by_name() {
     for (text, expected) in [
         (with("hold_leese = \"30s\"", ""), "gateway.hold_leese: unknown key; accepted: admin_token, read_token, "),

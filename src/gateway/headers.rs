@@ -28,6 +28,12 @@ const SPIN: [&str; 7] = [
     "spin-raw-component-route",
 ];
 
+/// The size of headers, without those that Spin adds to a request.
+pub(super) fn end_to_end_bytes(headers: &Headers) -> usize {
+    let counted = headers.iter().filter(|(name, _)| !SPIN.contains(&name.as_str()));
+    counted.map(|(name, value)| name.len() + value.len()).sum()
+}
+
 /// What `Connection` nominates for one connection alone, in lower case: nothing where the runtime takes it off before an edge sees it, as Spin does.
 fn nominated(headers: &Headers) -> Vec<String> {
     let values = headers.iter().filter(|(name, _)| name == "connection");

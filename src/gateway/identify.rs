@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use super::Headers;
+use super::headers::end_to_end_bytes;
+use super::{HEAD_BYTES_MAX, Headers};
 use crate::caller;
 use crate::config::{Config, MissingRequestId, Product};
 use crate::ids::{AccountKey, CustomerId, RequestId};
@@ -47,6 +48,12 @@ impl Head {
         std::str::from_utf8(first).ok()?.parse().ok()
     }
 
+    /// Whether it is more than the runtime is sure to carry on to a backend.
+    fn is_too_large(&self) -> bool {
+        let target = self.path.len() + self.query.as_ref().map_or(0, String::len);
+        target + end_to_end_bytes(&self.headers) > HEAD_BYTES_MAX
+    }
+
     /// The path and query as they were sent.
     #[must_use]
     pub fn target(&self) -> String {
@@ -87,7 +94,7 @@ impl Refused {
 /// Checks what a call's headers say.
 ///
 /// # Errors
-/// The first refusal in the contract's order: path and route, credential, customer id, request id.
+/// The first refusal in the contract's order: path and route, credential, customer id, request id; then the size of it all.
 pub fn identify<'config>(config: &'config Config, head: &Head, now_ms: i64) -> Result<Identified<'config>, Refused> {
     // A header that cannot be read back as one id is not echoed either.
     let known_id = single_id(head, "x-request-id").ok().flatten();
@@ -101,6 +108,10 @@ fn identify_in_order<'config>(config: &'config Config, head: &Head, now_ms: i64)
     let Some((product, below)) = config.route(&head.path) else {
         return Err(Refused::new(Code::NoRoute, "No product is sold at this path."));
     };
+    // A reply to it that succeeds has no body and ends no message (RFC 9110, 9.3.6).
+    if head.method == "CONNECT" {
+        return Err(Refused::new(Code::MethodNotAllowed, "No product is a tunnel."));
+    }
     authenticate(product, head, now_ms)?;
     let customer_id = match single_value(head, "x-customer-id").map(|value| value.map(CustomerId::new)) {
         Ok(Some(Ok(id))) => id,
@@ -118,6 +129,9 @@ fn identify_in_order<'config>(config: &'config Config, head: &Head, now_ms: i64)
             return Err(Refused::new(Code::RequestIdInvalid, detail));
         }
     };
+    if head.is_too_large() {
+        return Err(Refused::new(Code::HeadersTooLarge, "Path, query and headers must not exceed 60 KiB together."));
+    }
     let account = AccountKey { customer_id, product_id: product.id.clone() };
     Ok(Identified { product, account, request_id, backend_target: backend_target(product, below, head.query.as_deref()) })
 }

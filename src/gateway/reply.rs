@@ -1,13 +1,87 @@
 //! What a reply's head decides: what the reply costs, or what has to be read for that, and which part of it waits for its charge (contract sections 2 and 3).
 
+use std::fmt;
+
+use super::headers::end_to_end_bytes;
 use super::outcome::{Metering, Outcome, call_outcome, usage_outcome};
-use super::{Head, Headers};
+use super::{HEAD_BYTES_MAX, Head, Headers};
 use crate::config::LostHold;
 use crate::ledger::Admission;
 use crate::meter::{Ending, ReplyMeter};
+use crate::problem::{Code, Problem};
 
 /// Up to this length a declared reply is over almost with its headers (contract section 2).
 const SHORT_REPLY_BYTES_MAX: u64 = 64 * 1024;
+
+/// A reply's head as the backend sent it, which its caller can be given.
+#[derive(Clone, Debug)]
+pub struct ReplyHead {
+    /// From 200 to 599.
+    pub status: u16,
+    /// The headers, with lower-case names.
+    pub headers: Headers,
+    /// What it says about the body.
+    pub shape: ReplyShape,
+}
+
+/// Why no caller can be given a reply. The backend is at fault, and may answer otherwise next time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnsendableReply {
+    /// The status is none of a final reply (RFC 9110, 15).
+    Status,
+    /// The headers are larger than the runtime is sure to carry.
+    HeadersTooLarge,
+    /// Content-Length is not one number: who passes it on may be read differently than meant (RFC 9112, 6.3).
+    Length,
+}
+
+impl ReplyHead {
+    /// Of the reply to a request.
+    ///
+    /// # Errors
+    /// Where it cannot be passed on.
+    pub fn new(request: &Head, status: u16, headers: Headers) -> Result<Self, UnsendableReply> {
+        if !(200..600).contains(&status) {
+            return Err(UnsendableReply::Status);
+        }
+        if end_to_end_bytes(&headers) > HEAD_BYTES_MAX {
+            return Err(UnsendableReply::HeadersTooLarge);
+        }
+        let length = content_length(&headers).ok_or(UnsendableReply::Length)?;
+        let has_body = request.method != "HEAD" && !matches!(status, 204 | 205 | 304) && length != Some(0);
+        Ok(Self { status, headers, shape: ReplyShape { length, has_body } })
+    }
+}
+
+/// The declared length, where there is one. None where it is repeated or no number.
+fn content_length(headers: &Headers) -> Option<Option<u64>> {
+    let mut values = headers.iter().filter(|(name, _)| name == "content-length");
+    match (values.next(), values.next()) {
+        (None, _) => Some(None),
+        (Some((_, digits)), None) if digits.iter().all(u8::is_ascii_digit) => {
+            std::str::from_utf8(digits).ok()?.parse().ok().map(Some)
+        }
+        _ => None,
+    }
+}
+
+impl UnsendableReply {
+    /// What the caller is told: less than the log.
+    #[must_use]
+    pub fn problem(self) -> Problem {
+        Problem::new(Code::BackendUnreachable, "The backend's reply cannot be passed on. Nothing was charged.")
+    }
+}
+
+impl fmt::Display for UnsendableReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Status => "its status is not that of a final reply",
+            Self::HeadersTooLarge => "its headers have more than 60 KiB",
+            Self::Length => "its Content-Length is not one number",
+        })
+    }
+}
 
 /// What a reply's head says about its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +93,6 @@ pub struct ReplyShape {
 }
 
 impl ReplyShape {
-    /// Of the reply to a request.
-    #[must_use]
-    pub fn of(request: &Head, status: u16, headers: &Headers) -> Self {
-        let length = header_text(headers, "content-length").and_then(|text| text.parse().ok());
-        Self { length, has_body: request.method != "HEAD" && !matches!(status, 204 | 205 | 304) && length != Some(0) }
-    }
-
     fn is_short(self) -> bool {
         !self.has_body || self.length.is_some_and(|length| length <= SHORT_REPLY_BYTES_MAX)
     }

@@ -13,6 +13,7 @@ crate::cases! {
     a_path_of_no_product_is_no_route,
     the_gateways_own_prefix_is_no_products_route,
     every_method_reaches_the_backend,
+    a_tunnel_is_refused,
     a_request_body_reaches_the_backend_unchanged,
     a_chunked_request_body_reaches_the_backend_unchanged,
     a_post_without_a_body_reaches_the_backend_without_one,
@@ -97,6 +98,12 @@ async fn every_method_reaches_the_backend(suite: Arc<Suite>) {
         assert_eq!(buyer.received().last().unwrap().method, method);
     }
     buyer.expect_used("7").await;
+}
+
+async fn a_tunnel_is_refused(suite: Arc<Suite>) {
+    let buyer = suite.buyer("translate", "5").await;
+    let reply = buyer.call().method("CONNECT").send().await;
+    buyer.expect_refused(&reply, 405, "method_not_allowed").await;
 }
 
 async fn a_request_body_reaches_the_backend_unchanged(suite: Arc<Suite>) {

@@ -14,6 +14,7 @@ crate::cases! {
     a_backend_that_resets_before_its_headers_is_unreachable,
     a_backend_that_speaks_no_http_is_unreachable,
     a_backend_that_ends_within_its_headers_is_unreachable,
+    a_reply_that_no_caller_can_be_given_costs_nothing,
     a_backend_slower_than_the_timeout_times_out,
     a_backend_within_its_timeout_is_waited_for,
     the_timeout_begins_when_the_request_has_ended,
@@ -58,6 +59,27 @@ async fn a_backend_that_speaks_no_http_is_unreachable(suite: Arc<Suite>) {
 async fn a_backend_that_ends_within_its_headers_is_unreachable(suite: Arc<Suite>) {
     let begun = Step::Raw("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-a: ".into());
     expect_unreachable(&suite, Script::text("x").first(begun).first(Step::Cut)).await;
+}
+
+async fn a_reply_that_no_caller_can_be_given_costs_nothing(suite: Arc<Suite>) {
+    let large = format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-large: {}\r\n\r\nok", "v".repeat(150_000));
+    let heads = [
+        "HTTP/1.1 999 Odd\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 600 Odd\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: odd\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 304 Not Modified\r\ncontent-length: two\r\n\r\n",
+        &large,
+    ];
+    for product in ["translate", "chat"] {
+        let buyer = suite.buyer(product, "10000").await;
+        for head in heads {
+            let script = Script::text("").first(suite.backend.keep(head, 16_000)).first(Step::Cut);
+            expect_free(&buyer, &buyer.call().script(&script), 502, "backend_unreachable").await;
+        }
+        buyer.gateway.assert_balanced(&buyer.id).await;
+    }
 }
 
 async fn a_backend_slower_than_the_timeout_times_out(suite: Arc<Suite>) {

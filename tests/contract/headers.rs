@@ -20,6 +20,7 @@ crate::cases! {
     rate_limit_headers_are_rounded_down,
     rate_limit_headers_are_on_an_exhausted_package_too,
     large_headers_pass_both_ways,
+    a_head_that_is_too_large_is_refused_before_its_hold,
     oversized_headers_are_refused_and_forward_nothing,
 }
 
@@ -186,6 +187,29 @@ async fn large_headers_pass_both_ways(suite: Arc<Suite>) {
     let received = buyer.only_received().headers;
     assert_eq!(received.one("x-forth"), Some(large));
     assert_eq!(received.one("x-many-39").as_deref(), Some("39"));
+}
+
+async fn a_head_that_is_too_large_is_refused_before_its_hold(suite: Arc<Suite>) {
+    let buyer = suite.buyer("translate", "5").await;
+    let large = "v".repeat(61_500);
+    let (half, path) = (&large[..31_000], format!("/translate/{large}"));
+    for call in [
+        buyer.call().header("x-large", &large),
+        buyer.call().header("x-half", half).header("x-half", half),
+        buyer.call().target(&path),
+        buyer.call().target(&format!("/translate?{large}")),
+        buyer.post("a body").header("x-half", half).target(&path[..31_000]),
+    ] {
+        let reply = call.send().await;
+        reply.problem(431, "headers_too_large");
+        assert_eq!(reply.header("x-request-id"), call.request_id());
+        buyer.expect_nothing_forwarded();
+    }
+    buyer.expect_untouched().await;
+    // Room is left for what the gateway and the merchant add.
+    buyer.call().header("x-large", &large[..60_000]).send().await.assert_ok();
+    buyer.call().target(&path[..60_000]).send().await.assert_ok();
+    buyer.expect_used("2").await;
 }
 
 async fn oversized_headers_are_refused_and_forward_nothing(suite: Arc<Suite>) {

@@ -25,7 +25,8 @@ async fn a_short_declared_reply_tells_its_charge_and_waits_for_it(suite: Arc<Sui
     let buyer = suite.buyer("chat", "1000000").await;
     let padded = |pad: usize| format!(r#"{{"pad":"{}","usage":{{"prompt_tokens":4,"completion_tokens":2}}}}"#, "x".repeat(pad));
     for body in [padded(0), padded(20_000), padded(65_536 - padded(0).len())] {
-        let call = buyer.ask(&json!({}), &json_of(&body));
+        let script = Script::status(200).header("content-type", JSON).then(suite.backend.keep(&body, 16_384));
+        let call = buyer.ask(&json!({}), &script);
         let exchange = call.open().await.unwrap();
         assert_eq!(exchange.head.headers.one("tollgate-charge").as_deref(), Some("10"));
         // The headers are here, so the charge is durable.
@@ -40,7 +41,7 @@ async fn a_long_or_undeclared_reply_does_not_tell_its_charge(suite: Arc<Suite>) 
     let long = format!(r#"{{"pad":"{}","usage":{{"prompt_tokens":4}}}}"#, "x".repeat(65_536));
     let short = r#"{"usage":{"prompt_tokens":4}}"#;
     for script in [
-        json_of(&long),
+        Script::status(200).header("content-type", JSON).then(suite.backend.keep(&long, 16_384)),
         Script::chunked().header("content-type", JSON).then(Step::Text(short.into())),
         Script::until_close().header("content-type", JSON).then(Step::Text(short.into())),
         stream().then(usage_event(4, 0)),

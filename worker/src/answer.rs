@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use tollgate::gateway::{Head, Headers, Identified, Metering, Outcome, RateLimit, ReplyShape, Way, header_text, reply_headers};
+use tollgate::gateway::{Headers, Identified, Metering, Outcome, RateLimit, ReplyHead, Way, header_text, reply_headers};
 use tollgate::meter::Ending;
 use tollgate::relay::{Limits, Passed, ReplyRelay};
 
@@ -31,15 +31,12 @@ fn is_recoded(headers: &Headers) -> bool {
 /// The backend's reply for the caller. However it fares on the way, the backend has answered and is paid.
 pub(crate) async fn answer(
     gateway: &Rc<Gateway>,
-    head: &Head,
     identified: &Identified<'_>,
     (hold, rate_limit): (Hold, Option<RateLimit>),
     metering: Metering<'_>,
-    reply: &web_sys::Response,
+    (head, reply): (ReplyHead, web_sys::Response),
 ) -> web_sys::Response {
-    let status = reply.status();
-    let mut from_backend = wire::read_headers(&reply.headers());
-    let shape = ReplyShape::of(head, status, &from_backend);
+    let ReplyHead { status, headers: mut from_backend, shape } = head;
     // The backend was asked for a body as the meter reads it. Of one that compresses all the same, the runtime decodes what it can.
     let is_recoded = is_recoded(&from_backend);
     let encoding = header_text(&from_backend, "content-encoding").filter(|_| !is_recoded);

@@ -101,7 +101,7 @@ async fn serve(gateway: Rc<Gateway>, request: &web_sys::Request, head: Head) -> 
         })
         .await;
     match replied {
-        Ok(reply) => answer::answer(&gateway, &head, &identified, (hold, rate_limit), metering, &reply).await,
+        Ok(reply) => answer::answer(&gateway, &identified, (hold, rate_limit), metering, reply).await,
         Err(error) => give_up(&identified, rate_limit, hold, error).await,
     }
 }

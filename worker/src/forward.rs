@@ -6,7 +6,7 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 use js_sys::Uint8Array;
 use tollgate::config::Meter;
-use tollgate::gateway::{Head, Identified, backend_headers};
+use tollgate::gateway::{Head, Identified, ReplyHead, backend_headers};
 use tollgate::problem::{Code, Problem};
 use tollgate::relay::{BodyError, upload, within};
 use wasm_bindgen::prelude::*;
@@ -38,7 +38,7 @@ pub(crate) enum RequestBody {
 
 /// Why there is no reply.
 pub(crate) enum ForwardError {
-    /// The backend was not reached, broke off before its headers were complete, or did not answer in time.
+    /// The backend was not reached, broke off before its headers were complete, did not answer in time, or answered what cannot be passed on.
     Backend(Problem),
     /// The caller's body was at fault, and the backend's request was cut.
     Body(BodyError),
@@ -52,8 +52,23 @@ impl From<JsValue> for ForwardError {
     }
 }
 
-/// Sends a call to its backend and waits for the reply's headers.
-pub(crate) async fn forward(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
+/// Sends a call to its backend and waits for the reply's headers, which the caller can be given.
+pub(crate) async fn forward(
+    head: &Head,
+    identified: &Identified<'_>,
+    body: RequestBody,
+) -> Result<(ReplyHead, Response), ForwardError> {
+    let reply = exchange(head, identified, body).await?;
+    match ReplyHead::new(head, reply.status(), wire::read_headers(&reply.headers())) {
+        Ok(reply_head) => Ok((reply_head, reply)),
+        Err(reason) => {
+            log::line(&format!("the backend of {} sent a reply that cannot be passed on: {reason}", identified.product.id));
+            Err(ForwardError::Backend(reason.problem()))
+        }
+    }
+}
+
+async fn exchange(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
     let product = identified.product;
     let abort = AbortController::new()?;
     let init = RequestInit::new();

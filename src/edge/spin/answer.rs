@@ -8,7 +8,7 @@ use super::call::Admitted;
 use super::instance::Instance;
 use super::settle::Unsettled;
 use super::wire::{self, accepted, internal};
-use crate::gateway::{Head, Identified, Metering, Outcome, ReplyShape, Way, header_text, reply_headers};
+use crate::gateway::{Identified, Metering, Outcome, ReplyHead, Way, header_text, reply_headers};
 use crate::meter::Ending;
 use crate::relay::{Limits, Passed, ReplyRelay};
 
@@ -27,15 +27,12 @@ struct Answering {
 /// The backend's reply for the caller. However it fares on the way, the backend has answered and is paid.
 pub(super) async fn answer(
     instance: &'static Instance,
-    head: &Head,
     identified: &Identified<'_>,
     admitted: Admitted,
     metering: Metering<'_>,
-    reply: Response,
+    (head, reply): (ReplyHead, Response),
 ) -> Result<Response, ErrorCode> {
-    let status = reply.get_status_code();
-    let mut from_backend = reply.get_headers().copy_all();
-    let shape = ReplyShape::of(head, status, &from_backend);
+    let ReplyHead { status, headers: mut from_backend, shape } = head;
     let (content_type, encoding) = (header_text(&from_backend, "content-type"), header_text(&from_backend, "content-encoding"));
     let tally = metering.tally(&admitted.admission, status, content_type, encoding);
     let lost_hold = instance.config.gateway.lost_hold;

@@ -58,7 +58,7 @@ pub(super) async fn call(instance: &'static Instance, request: Request, head: He
         Err(error) => Err(ForwardError::Body(error)),
     };
     match replied {
-        Ok(reply) => answer::answer(instance, &head, &identified, admitted, metering, reply).await,
+        Ok(reply) => answer::answer(instance, &identified, admitted, metering, reply).await,
         Err(error) => give_up(instance, &identified, admitted, error).await,
     }
 }

@@ -14,7 +14,7 @@ use super::instance::sleep_ms;
 use super::log;
 use super::wire::{BodyEnding, accepted, fields, internal};
 use crate::config::{Meter, Product};
-use crate::gateway::{Head, Identified, backend_headers};
+use crate::gateway::{Head, Identified, ReplyHead, backend_headers};
 use crate::problem::{Code, Problem};
 use crate::relay::{BodyError, upload, within};
 
@@ -38,7 +38,7 @@ pub(super) enum RequestBody {
 
 /// Why there is no reply.
 pub(super) enum ForwardError {
-    /// The backend was not reached, broke off before its headers were complete, or did not answer in time.
+    /// The backend was not reached, broke off before its headers were complete, did not answer in time, or answered what cannot be passed on.
     Backend(Problem),
     /// The caller's body was at fault, and the backend's request was cut.
     Body(BodyError),
@@ -46,8 +46,23 @@ pub(super) enum ForwardError {
     Runtime(ErrorCode),
 }
 
-/// Sends a call to its backend and waits for the reply's headers.
-pub(super) async fn forward(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
+/// Sends a call to its backend and waits for the reply's headers, which the caller can be given.
+pub(super) async fn forward(
+    head: &Head,
+    identified: &Identified<'_>,
+    body: RequestBody,
+) -> Result<(ReplyHead, Response), ForwardError> {
+    let reply = exchange(head, identified, body).await?;
+    match ReplyHead::new(head, reply.get_status_code(), reply.get_headers().copy_all()) {
+        Ok(reply_head) => Ok((reply_head, reply)),
+        Err(reason) => {
+            log::line(format!("the backend of {} sent a reply that cannot be passed on: {reason}", identified.product.id));
+            Err(ForwardError::Backend(reason.problem()))
+        }
+    }
+}
+
+async fn exchange(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
     let product = identified.product;
     let metered_body_bytes = match (&product.meter, &body) {
         (Meter::Usage(_), RequestBody::Whole(bytes)) => Some(bytes.len()),
