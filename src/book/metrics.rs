@@ -80,6 +80,11 @@ impl Meters {
         self.add("tollgate_ledger_opened_total".to_owned(), 1);
     }
 
+    /// The ledger was written to find out whether it can be.
+    pub fn writability_check(&mut self) {
+        self.add("tollgate_ledger_checks_total".to_owned(), 1);
+    }
+
     /// A durable step took so long.
     pub fn latency(&mut self, step: Step, elapsed_us: u64) {
         self.events += 1;

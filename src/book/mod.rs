@@ -47,6 +47,9 @@ const FLUSHED_MAX: usize = 256;
 /// The most accounts an instance remembers.
 const CACHED_ACCOUNTS_MAX: usize = if cfg!(test) { 3 } else { 1024 };
 
+/// For how long a ledger that was written can be written, as far as those know who ask for nothing else.
+const CHECK_VALID_MS: i64 = 1000;
+
 /// An answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -113,6 +116,8 @@ pub struct Book<D> {
     is_failing: Cell<bool>,
     /// While it was failing, something was written again.
     is_writing_again: Cell<bool>,
+    /// When it was written last to find out whether it can be, in unix milliseconds.
+    checked_ms: Cell<Option<i64>>,
 }
 
 impl<D: Database> Book<D> {
@@ -132,6 +137,7 @@ impl<D: Database> Book<D> {
             riders: RefCell::default(),
             is_failing: Cell::new(false),
             is_writing_again: Cell::new(false),
+            checked_ms: Cell::new(None),
         }
     }
 
@@ -262,6 +268,21 @@ impl<D: Database> Book<D> {
             self.is_failing.set(false);
         }
         self.decide_and_write(&[])
+    }
+
+    /// Finds out whether the ledger can be written, as of now (unix milliseconds), by writing. Asked often, it writes now and then: anybody may ask.
+    ///
+    /// # Errors
+    /// [`LedgerError`], where it cannot.
+    pub fn check_writable(&self, now_ms: i64) -> Result<(), LedgerError> {
+        let is_known = self.checked_ms.get().is_some_and(|checked_ms| (0..CHECK_VALID_MS).contains(&(now_ms - checked_ms)));
+        if is_known && !self.is_failing.get() {
+            return Ok(());
+        }
+        self.count(Meters::writability_check);
+        self.flush_counts()?;
+        self.checked_ms.set(Some(now_ms));
+        Ok(())
     }
 
     /// Decides and writes for all who wait. Deferred commands ride along, before the others: a repeat of a call whose settle waits finds it ended.

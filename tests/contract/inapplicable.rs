@@ -57,6 +57,15 @@ const WORKERD: &[Inapplicable] = &[
         ],
     ),
     (
+        "workerd has its objects' databases to itself, and ends where it cannot write them",
+        &[
+            "unwritable::a_ledger_that_is_locked_forwards_nothing_until_it_is_free",
+            "unwritable::a_ledger_that_cannot_grow_forwards_nothing_until_it_can",
+            "unwritable::a_release_that_is_not_durable_in_time_is_no_reply_and_is_released_later",
+            "unwritable::a_stream_whose_charge_is_not_durable_in_time_is_cut_and_charged_later",
+        ],
+    ),
+    (
         "an object lives in one process: two on one storage are no deployment",
         &[
             "two_gateways::what_one_gateway_left_behind_another_delivers",

@@ -41,6 +41,7 @@ mod smuggling;
 mod streams;
 mod support;
 mod two_gateways;
+mod unwritable;
 mod usage_asking;
 mod usage_charges;
 mod usage_coded;
@@ -124,6 +125,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("events", events::CASES),
     ("webhooks", webhooks::CASES),
     ("two_gateways", two_gateways::CASES),
+    ("unwritable", unwritable::CASES),
     ("clients", clients::CASES),
     ("usage_asking", usage_asking::CASES),
     ("usage_charges", usage_charges::CASES),

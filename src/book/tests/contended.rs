@@ -229,6 +229,22 @@ fn a_settle_that_finds_the_log_cannot_be_applied_waits_until_it_can() {
 }
 
 #[test]
+fn who_asks_whether_the_ledger_can_be_written_writes_it_once_a_second() {
+    let (_folder, first, _second) = two_books();
+    let statements = |now_ms: i64| executed(&first, || first.check_writable(now_ms).unwrap());
+    assert!(statements(5_000) > 0);
+    assert_eq!(statements(5_999), 0);
+    assert!(statements(6_000) > 0);
+    // A clock that was set back vouches for nothing.
+    assert!(statements(1_000) > 0);
+    first.database().execute("PRAGMA query_only = ON", &[]).unwrap();
+    assert!(first.check_writable(1_999).is_ok());
+    assert!(first.check_writable(2_000).is_err());
+    first.database().execute("PRAGMA query_only = OFF", &[]).unwrap();
+    assert!(statements(2_001) > 0);
+}
+
+#[test]
 fn a_refusal_that_writes_nothing_takes_no_lock() {
     let (_folder, first, second) = two_books();
     grant(&first, "c", "p", "1");

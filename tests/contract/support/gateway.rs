@@ -152,8 +152,20 @@ impl Home {
         pair.try_into().unwrap_or_else(|_| panic!("two listen"))
     }
 
+    /// Starts a runner that is told when a file may not grow, as by a full disk, where the kernel would end it.
+    pub(crate) async fn start_told_of_limits(&self) -> Gateway {
+        let runner = self.command(1);
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(runner.get_program()).args(runner.get_args());
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.serving(command, 1).await.unwrap_or_else(|error| panic!("{error}")).remove(0)
+    }
+
     async fn try_start_with(&self, listeners: usize) -> Result<Vec<Gateway>, String> {
-        let command = self.command(listeners);
+        self.serving(self.command(listeners), listeners).await
+    }
+
+    async fn serving(&self, command: Command, listeners: usize) -> Result<Vec<Gateway>, String> {
         let gateways = tokio::task::spawn_blocking(move || start(command, listeners)).await.unwrap()?;
         let gateway = &gateways[0];
         let deadline = Instant::now() + START_DEADLINE;
@@ -327,6 +339,13 @@ impl Gateway {
         let mut child = self.process().child.lock().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Lets files grow to so many bytes, or `unlimited`.
+    pub(crate) fn limit_files(&self, bytes: &str) {
+        let limit = format!("--fsize={bytes}:");
+        let limited = Command::new("prlimit").args(["--pid", &self.pid().to_string(), &limit]).status().unwrap();
+        assert!(limited.success());
     }
 
     /// SIGTERM; returns at once.
