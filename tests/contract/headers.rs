@@ -2,6 +2,7 @@
 
 use crate::support::Suite;
 use crate::support::script::{Script, Step};
+use serde_json::json;
 use std::sync::Arc;
 
 crate::cases! {
@@ -19,6 +20,7 @@ crate::cases! {
     rate_limit_headers_say_what_was_granted_and_what_is_available,
     rate_limit_headers_are_rounded_down,
     rate_limit_headers_are_on_an_exhausted_package_too,
+    what_is_unmetered_has_no_rate_limit,
     large_headers_pass_both_ways,
     a_head_that_is_too_large_is_refused_before_its_hold,
     oversized_headers_are_refused_and_forward_nothing,
@@ -171,6 +173,17 @@ async fn rate_limit_headers_are_on_an_exhausted_package_too(suite: Arc<Suite>) {
     reply.problem(402, "package_exhausted");
     assert_eq!(reply.header("ratelimit-policy"), "\"translate\";q=1");
     assert_eq!(reply.header("ratelimit"), "\"translate\";r=0");
+}
+
+async fn what_is_unmetered_has_no_rate_limit(suite: Arc<Suite>) {
+    let buyer = suite.buyer("translate", "5").await;
+    let package = json!({ "customer_id": buyer.id, "product_id": "translate", "kind": "unmetered" });
+    let package = buyer.grant_with(package).await;
+    let reply = buyer.call().send().await;
+    reply.assert_ok();
+    assert_eq!((reply.headers.one("ratelimit"), reply.headers.one("ratelimit-policy")), (None, None));
+    buyer.change(&package, "freeze").await;
+    assert_eq!(buyer.call().send().await.header("ratelimit"), "\"translate\";r=3");
 }
 
 async fn large_headers_pass_both_ways(suite: Arc<Suite>) {
