@@ -16,7 +16,7 @@ pub use headers::{backend_headers, reply_headers};
 pub use identify::{Head, Identified, Refused, identify};
 pub use outcome::{Metering, Outcome, least_hold};
 pub use refusal::{RateLimit, refusal_problem};
-pub use reply::{ReplyHead, ReplyShape, Tally, Way, header_text};
+pub use reply::{ReplyHead, ReplyShape, Tally, UnsendableReply, Way, header_text};
 
 /// The most that path, query and headers of a request may have together, and the headers of a reply. Wasmtime lets a component send 128 KiB with some 70
 /// bytes more for each header; the rest is for what the gateway and `backend_headers` add.

@@ -6,6 +6,7 @@
 
 mod reply;
 mod request;
+mod wait;
 
 use std::pin::pin;
 
@@ -14,6 +15,7 @@ use futures::future::{Either, select};
 
 pub use reply::{Limits, Passed, ReplyRelay};
 pub use request::{BodyError, look_ahead, read_whole, upload};
+pub use wait::{ForwardError, while_arriving};
 
 /// Time, as an edge has it.
 pub trait Timer {

@@ -16,7 +16,7 @@ use worker::{Context, Env};
 use crate::answer;
 use crate::body::Incoming;
 use crate::clock::{Clock, now_ms, sleep_ms};
-use crate::forward::{ForwardError, RequestBody, forward};
+use crate::forward::{Failed, RequestBody, forward};
 use crate::log;
 use crate::message::{CallAnswer, CallMessage, Step, Unanswered, Verdict};
 use crate::settings::Settings;
@@ -96,7 +96,7 @@ async fn serve(gateway: Rc<Gateway>, request: &web_sys::Request, head: Head) -> 
                 Metering::Usage(_, reading) => read.map(|body| reading.body_for_backend(body)),
                 Metering::Call(_) => read,
             };
-            let body = request_body(&head, &identified, read, arriving).await.map_err(ForwardError::Body)?;
+            let body = request_body(&head, &identified, read, arriving).await.map_err(Failed::Body)?;
             forward(&head, &identified, body).await
         })
         .await;
@@ -271,16 +271,11 @@ async fn request_body(
 }
 
 /// The backend gave no reply: nothing is charged, and the caller is told once that is durable.
-async fn give_up(
-    identified: &Identified<'_>,
-    rate_limit: Option<RateLimit>,
-    hold: Hold,
-    error: ForwardError,
-) -> web_sys::Response {
+async fn give_up(identified: &Identified<'_>, rate_limit: Option<RateLimit>, hold: Hold, error: Failed) -> web_sys::Response {
     let problem = match error {
-        ForwardError::Backend(problem) => problem,
-        ForwardError::Body(error) => error.problem(),
-        ForwardError::Runtime(error) => {
+        Failed::Backend(problem) => problem,
+        Failed::Body(error) => error.problem(),
+        Failed::Runtime(error) => {
             log::line(&format!("the call could not be forwarded: {}", log::describe(&error)));
             wire::internal()
         }

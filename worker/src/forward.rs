@@ -1,20 +1,16 @@
 //! The way to the backend and back, as far as the reply's headers.
 
-use std::pin::pin;
-
 use futures::channel::oneshot;
-use futures::future::{Either, select};
 use js_sys::Uint8Array;
 use tollgate::config::Meter;
 use tollgate::gateway::{Head, Identified, ReplyHead, backend_headers};
-use tollgate::problem::{Code, Problem};
-use tollgate::relay::{BodyError, upload, within};
+use tollgate::relay::{ForwardError, upload, while_arriving, within};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{AbortController, Request, RequestInit, RequestRedirect, Response};
 
 use crate::body::{Incoming, Outgoing};
-use crate::clock::{Clock, sleep_ms};
+use crate::clock::Clock;
 use crate::{log, wire};
 
 #[wasm_bindgen]
@@ -23,8 +19,8 @@ extern "C" {
     fn fetch(request: &Request) -> js_sys::Promise;
 }
 
-/// How long the upload's own verdict is waited for after the backend's request has failed.
-const UPLOAD_VERDICT_MS: i64 = 100;
+/// Why there is no reply.
+pub(crate) type Failed = ForwardError<JsValue>;
 
 /// What the backend is sent as a body.
 pub(crate) enum RequestBody {
@@ -36,39 +32,27 @@ pub(crate) enum RequestBody {
     Arriving(Incoming, Option<Vec<u8>>, Option<u64>),
 }
 
-/// Why there is no reply.
-pub(crate) enum ForwardError {
-    /// The backend was not reached, broke off before its headers were complete, did not answer in time, or answered what cannot be passed on.
-    Backend(Problem),
-    /// The caller's body was at fault, and the backend's request was cut.
-    Body(BodyError),
-    /// The runtime refused the request.
-    Runtime(JsValue),
-}
-
-impl From<JsValue> for ForwardError {
-    fn from(error: JsValue) -> Self {
-        Self::Runtime(error)
-    }
-}
-
 /// Sends a call to its backend and waits for the reply's headers, which the caller can be given.
 pub(crate) async fn forward(
     head: &Head,
     identified: &Identified<'_>,
     body: RequestBody,
-) -> Result<(ReplyHead, Response), ForwardError> {
+) -> Result<(ReplyHead, Response), Failed> {
     let reply = exchange(head, identified, body).await?;
     match ReplyHead::new(head, reply.status(), wire::read_headers(&reply.headers())) {
         Ok(reply_head) => Ok((reply_head, reply)),
         Err(reason) => {
             log::line(&format!("the backend of {} sent a reply that cannot be passed on: {reason}", identified.product.id));
-            Err(ForwardError::Backend(reason.problem()))
+            if let Some(body) = reply.body() {
+                // The backend need not send what nobody reads.
+                let _ = body.cancel();
+            }
+            Err(Failed::unsendable(reason))
         }
     }
 }
 
-async fn exchange(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
+async fn exchange(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, Failed> {
     let product = identified.product;
     let abort = AbortController::new()?;
     let init = RequestInit::new();
@@ -99,7 +83,7 @@ async fn exchange(head: &Head, identified: &Identified<'_>, body: RequestBody) -
                 // Nobody waits for it any more once the reply is there.
                 let _ = verdict.send(result);
             });
-            let replied = sent.while_arriving(uploaded, product.timeout_ms).await;
+            let replied = while_arriving::<Clock, _, _>(sent.reply(), uploaded, product.timeout_ms).await;
             return replied.inspect_err(|_| abort.abort());
         }
     };
@@ -107,7 +91,7 @@ async fn exchange(head: &Head, identified: &Identified<'_>, body: RequestBody) -
         Some(replied) => replied,
         None => {
             abort.abort();
-            Err(ForwardError::Backend(timed_out()))
+            Err(Failed::timed_out())
         }
     }
 }
@@ -128,40 +112,13 @@ impl<'a> Sent<'a> {
         Ok(Self { promise: fetch(&request), product_id: product.id.as_str() })
     }
 
-    async fn reply(&self) -> Result<Response, ForwardError> {
+    async fn reply(&self) -> Result<Response, Failed> {
         match JsFuture::from(self.promise.clone()).await {
             Ok(response) => Ok(response.unchecked_into()),
             Err(error) => {
                 log::line(&format!("the backend of {} cannot be reached: {}", self.product_id, log::describe(&error)));
-                let problem = Problem::new(Code::BackendUnreachable, "The backend could not be reached. Nothing was charged.");
-                Err(ForwardError::Backend(problem))
+                Err(Failed::unreachable())
             }
         }
     }
-
-    async fn while_arriving(
-        &self,
-        uploaded: oneshot::Receiver<Result<(), BodyError>>,
-        timeout_ms: i64,
-    ) -> Result<Response, ForwardError> {
-        match select(pin!(self.reply()), uploaded).await {
-            Either::Left((Err(ForwardError::Backend(problem)), uploaded)) => {
-                match within::<Clock, _>(uploaded, UPLOAD_VERDICT_MS).await {
-                    // A request that was cut for its body's sake fails at the backend too, and the body is the reason.
-                    Some(Ok(Err(error))) => Err(ForwardError::Body(error)),
-                    _ => Err(ForwardError::Backend(problem)),
-                }
-            }
-            Either::Left((reply, _)) => reply,
-            Either::Right((Ok(Err(error)), _)) => Err(ForwardError::Body(error)),
-            Either::Right((_, reply)) => match select(reply, pin!(sleep_ms(timeout_ms))).await {
-                Either::Left((reply, _)) => reply,
-                Either::Right(_) => Err(ForwardError::Backend(timed_out())),
-            },
-        }
-    }
-}
-
-fn timed_out() -> Problem {
-    Problem::new(Code::BackendTimeout, "The backend did not answer in time. Nothing was charged.")
 }

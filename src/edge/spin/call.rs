@@ -4,7 +4,7 @@ use spin_sdk::wasip3::http::types::{ErrorCode, Request, Response};
 
 use super::background::{self, LeaseGuard};
 use super::body::{Clock, Incoming};
-use super::forward::{ForwardError, RequestBody, forward};
+use super::forward::{Failed, RequestBody, forward};
 use super::instance::{Instance, monotonic_ns, now_ms};
 use super::settle::{self, Unsettled};
 use super::{answer, log, wire};
@@ -55,7 +55,7 @@ pub(super) async fn call(instance: &'static Instance, request: Request, head: He
     };
     let replied = match request_body(&head, &identified, &metering, read, arriving).await {
         Ok(body) => forward(&head, &identified, body).await,
-        Err(error) => Err(ForwardError::Body(error)),
+        Err(error) => Err(Failed::Body(error)),
     };
     match replied {
         Ok(reply) => answer::answer(instance, &identified, admitted, metering, reply).await,
@@ -213,16 +213,16 @@ async fn give_up(
     instance: &'static Instance,
     identified: &Identified<'_>,
     admitted: Admitted,
-    error: ForwardError,
+    error: Failed,
 ) -> Result<Response, ErrorCode> {
     let rate_limit = admitted.rate_limit.clone();
     if Unsettled::new(instance, identified, admitted).settle(Outcome::Released, None).await.is_none() {
         return Err(ErrorCode::InternalError(None));
     }
     let problem = match error {
-        ForwardError::Backend(problem) => problem,
-        ForwardError::Body(error) => error.problem(),
-        ForwardError::Runtime(error) => {
+        Failed::Backend(problem) => problem,
+        Failed::Body(error) => error.problem(),
+        Failed::Runtime(error) => {
             log::line(format!("the call could not be forwarded: {error:?}"));
             Problem::new(Code::Internal, "The gateway failed.")
         }

@@ -1,28 +1,23 @@
 //! The way to the backend and back, as far as the reply's headers.
 
-use std::pin::pin;
-
 use futures::channel::oneshot;
-use futures::future::{Either, select};
 use spin_sdk::wasip3;
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Request, RequestOptions, Response, Scheme};
 use wasip3::{wit_future, wit_stream};
 
 use super::body::{Clock, Incoming, Outgoing};
-use super::instance::sleep_ms;
 use super::log;
 use super::wire::{BodyEnding, accepted, fields, internal};
 use crate::config::{Meter, Product};
 use crate::gateway::{Head, Identified, ReplyHead, backend_headers};
-use crate::problem::{Code, Problem};
-use crate::relay::{BodyError, upload, within};
-
-/// How long the upload's own verdict is waited for after the backend's request has failed.
-const UPLOAD_VERDICT_MS: i64 = 100;
+use crate::relay::{ForwardError, upload, while_arriving};
 
 /// The longest upload, for the runtime's time-outs.
 const UPLOAD_MS_MAX: i64 = 24 * 3600 * 1000;
+
+/// Why there is no reply.
+pub(super) type Failed = ForwardError<ErrorCode>;
 
 /// What the backend is sent as a body.
 pub(super) enum RequestBody {
@@ -36,40 +31,30 @@ pub(super) enum RequestBody {
     Arriving(Incoming, Option<Vec<u8>>),
 }
 
-/// Why there is no reply.
-pub(super) enum ForwardError {
-    /// The backend was not reached, broke off before its headers were complete, did not answer in time, or answered what cannot be passed on.
-    Backend(Problem),
-    /// The caller's body was at fault, and the backend's request was cut.
-    Body(BodyError),
-    /// The runtime refused the request. The log has it.
-    Runtime(ErrorCode),
-}
-
 /// Sends a call to its backend and waits for the reply's headers, which the caller can be given.
 pub(super) async fn forward(
     head: &Head,
     identified: &Identified<'_>,
     body: RequestBody,
-) -> Result<(ReplyHead, Response), ForwardError> {
+) -> Result<(ReplyHead, Response), Failed> {
     let reply = exchange(head, identified, body).await?;
     match ReplyHead::new(head, reply.get_status_code(), reply.get_headers().copy_all()) {
         Ok(reply_head) => Ok((reply_head, reply)),
         Err(reason) => {
             log::line(format!("the backend of {} sent a reply that cannot be passed on: {reason}", identified.product.id));
-            Err(ForwardError::Backend(reason.problem()))
+            Err(Failed::unsendable(reason))
         }
     }
 }
 
-async fn exchange(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, ForwardError> {
+async fn exchange(head: &Head, identified: &Identified<'_>, body: RequestBody) -> Result<Response, Failed> {
     let product = identified.product;
     let metered_body_bytes = match (&product.meter, &body) {
         (Meter::Usage(_), RequestBody::Whole(bytes)) => Some(bytes.len()),
         (Meter::Usage(_), _) => Some(0),
         (Meter::Call { .. }, _) => None,
     };
-    let headers = fields(&backend_headers(head, identified, metered_body_bytes)).map_err(ForwardError::Runtime)?;
+    let headers = fields(&backend_headers(head, identified, metered_body_bytes))?;
     let options = options(product, matches!(body, RequestBody::Arriving(..)));
     match body {
         RequestBody::None => {
@@ -102,7 +87,7 @@ async fn exchange(head: &Head, identified: &Identified<'_>, body: RequestBody) -
                 let _ = verdict.send(result);
             });
             let request = Request::new(headers, Some(reader), trailers, Some(options)).0;
-            send_while_arriving(request, head, identified, uploaded).await
+            while_arriving::<Clock, _, _>(send(request, head, identified), uploaded, product.timeout_ms).await
         }
     }
 }
@@ -120,34 +105,9 @@ fn options(product: &Product, is_arriving: bool) -> RequestOptions {
     options
 }
 
-async fn send(request: Request, head: &Head, identified: &Identified<'_>) -> Result<Response, ForwardError> {
-    address(&request, head, identified).map_err(ForwardError::Runtime)?;
+async fn send(request: Request, head: &Head, identified: &Identified<'_>) -> Result<Response, Failed> {
+    address(&request, head, identified)?;
     client::send(request).await.map_err(|error| backend_error(&error, identified.product))
-}
-
-async fn send_while_arriving(
-    request: Request,
-    head: &Head,
-    identified: &Identified<'_>,
-    uploaded: oneshot::Receiver<Result<(), BodyError>>,
-) -> Result<Response, ForwardError> {
-    let timeout_ms = identified.product.timeout_ms;
-    let send = pin!(send(request, head, identified));
-    match select(send, uploaded).await {
-        Either::Left((Err(ForwardError::Backend(problem)), uploaded)) => {
-            match within::<Clock, _>(uploaded, UPLOAD_VERDICT_MS).await {
-                // A request that was cut for its body's sake fails at the backend too, and the body is the reason.
-                Some(Ok(Err(error))) => Err(ForwardError::Body(error)),
-                _ => Err(ForwardError::Backend(problem)),
-            }
-        }
-        Either::Left((reply, _)) => reply,
-        Either::Right((Ok(Err(error)), _)) => Err(ForwardError::Body(error)),
-        Either::Right((_, send)) => match select(send, pin!(sleep_ms(timeout_ms))).await {
-            Either::Left((reply, _)) => reply,
-            Either::Right(_) => Err(ForwardError::Backend(timed_out())),
-        },
-    }
 }
 
 fn address(request: &Request, head: &Head, identified: &Identified<'_>) -> Result<(), ErrorCode> {
@@ -160,20 +120,16 @@ fn address(request: &Request, head: &Head, identified: &Identified<'_>) -> Resul
     request.set_authority(Some(&backend.authority)).map_err(refused)
 }
 
-fn timed_out() -> Problem {
-    Problem::new(Code::BackendTimeout, "The backend did not answer in time. Nothing was charged.")
-}
-
-fn backend_error(error: &ErrorCode, product: &Product) -> ForwardError {
-    ForwardError::Backend(match error {
+fn backend_error(error: &ErrorCode, product: &Product) -> Failed {
+    match error {
         ErrorCode::ConnectionTimeout
         | ErrorCode::ConnectionReadTimeout
         | ErrorCode::ConnectionWriteTimeout
         | ErrorCode::HttpResponseTimeout
-        | ErrorCode::DnsTimeout => timed_out(),
+        | ErrorCode::DnsTimeout => Failed::timed_out(),
         other => {
             log::line(format!("the backend of {} cannot be reached: {other:?}", product.id));
-            Problem::new(Code::BackendUnreachable, "The backend could not be reached. Nothing was charged.")
+            Failed::unreachable()
         }
-    })
+    }
 }
