@@ -7,6 +7,7 @@ mod allowed_hosts;
 mod args;
 mod bindings;
 mod dispatch;
+mod framing;
 mod guest;
 mod hop_by_hop;
 mod instances;

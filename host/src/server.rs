@@ -103,6 +103,9 @@ impl Server {
 }
 
 async fn answer(dispatcher: Dispatcher, peer: HeaderValue, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
+    if let Some(problem) = crate::framing::refusal(request.method(), request.headers()) {
+        return Ok(refused(&problem));
+    }
     let Some(request) = prepare(request, peer) else {
         let detail = "The request's host is missing, malformed, or named twice and differently.";
         return Ok(refused(&Problem::new(Code::Invalid, detail)));

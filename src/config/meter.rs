@@ -127,7 +127,7 @@ fn hold(section: Option<Section<'_>>) -> Result<HoldRule, ConfigError> {
 }
 
 fn fields_accepted() -> String {
-    format!("a list of {PATH_ACCEPTED}")
+    format!("a list in brackets, each of it {PATH_ACCEPTED}")
 }
 
 fn paths(section: &Section<'_>, name: &str, values: &[Value]) -> Result<Vec<Path>, ConfigError> {
@@ -219,7 +219,10 @@ mod tests {
             ("item = []", "meter.item: unknown key; accepted: unit, items, hold"),
             ("charge_when = \"forwarded\"", "meter.charge_when: unknown key"),
             (&item("weight = \"1\""), "meter.items[2].field: missing"),
-            (&item("field = \"a\""), "meter.items[2].field: \"a\" is not accepted; accepted: a list of keys joined by dots"),
+            (
+                &item("field = \"a\""),
+                "meter.items[2].field: \"a\" is not accepted; accepted: a list in brackets, each of it keys joined by dots",
+            ),
             (&item("field = []"), "meter.items[2].field: a list of 0 is not accepted"),
             (&item("field = [\"a\", \"a..b\"]"), "meter.items[2].field[2]: \"a..b\" is not accepted; accepted: keys joined"),
             (&item("field = [\"$.usage[0]\"]"), "meter.items[2].field[1]: \"$.usage[0]\" is not accepted"),

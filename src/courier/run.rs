@@ -69,8 +69,10 @@ pub async fn run<D: Database>(
     }
     let Some(mut lease) = Lease::take(book.database(), now_ms)? else { return Ok(run.report) };
     let result = run.work(&mut lease).await;
-    // One that cannot be given back ends by itself.
-    let _ = lease.release();
+    // One that is not given back ends by itself, soon. Who has just waited for the ledger in vain, and all of the instance with it, does not do so again.
+    if !matches!(result, Err(LedgerError::Unavailable(_))) {
+        let _ = lease.release();
+    }
     result?;
     run.look()?;
     Ok(run.report)

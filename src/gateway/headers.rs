@@ -76,6 +76,13 @@ pub fn backend_headers(head: &Head, identified: &Identified<'_>, metered_body_by
     headers
 }
 
+/// Takes away what is said of a body that the caller gets otherwise than the backend sent it: its length, and what identifies or proves its bytes
+/// (RFC 9110, 8.8.3; RFC 9530).
+pub fn forget_bytes(from_backend: &mut Headers) {
+    const OF_BYTES: [&str; 6] = ["content-digest", "content-length", "content-md5", "digest", "etag", "repr-digest"];
+    from_backend.retain(|(name, _)| !OF_BYTES.contains(&name.as_str()));
+}
+
 /// What the caller gets: the backend's end-to-end headers, with the gateway's in place of the backend's own. `outcome` where the charge is known with
 /// the headers.
 #[must_use]

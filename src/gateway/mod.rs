@@ -12,7 +12,7 @@ mod outcome;
 mod refusal;
 mod reply;
 
-pub use headers::{backend_headers, reply_headers};
+pub use headers::{backend_headers, forget_bytes, reply_headers};
 pub use identify::{Head, Identified, Refused, identify};
 pub use outcome::{Metering, Outcome, least_hold};
 pub use refusal::{RateLimit, refusal_problem};

@@ -37,7 +37,8 @@ pub fn charge(status: u16, ending: Ending, hold: Quantity, usage: Usage) -> Usag
             }
         }
         Ending::Complete if usage.is_readable => seen,
-        Ending::Complete => return UsageCharge { quantity: hold, is_usage_missing: true },
+        // Of several items some may have been read.
+        Ending::Complete => return UsageCharge { quantity: seen.max(hold), is_usage_missing: true },
         Ending::BrokenOff => seen,
         Ending::Abandoned => seen.max(hold),
     };

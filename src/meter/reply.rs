@@ -100,9 +100,9 @@ impl ReplyMeter {
         if matches!(format, Format::Json) && !scanner.is_between_documents() {
             let mut scanner = scanner.clone();
             scanner.close();
-            return self.tariff.usage(&self.request.values, scanner.values());
+            return self.tariff.usage(&self.request, scanner.values());
         }
-        self.tariff.usage(&self.request.values, scanner.values())
+        self.tariff.usage(&self.request, scanner.values())
     }
 }
 

@@ -40,6 +40,8 @@ const INCLUDE_USAGE: usize = 4;
 pub struct RequestReading {
     hold: Quantity,
     pub(super) values: Vec<Option<Amount>>,
+    /// There is a body, and it is not JSON from end to end: what it says to its backend is not known.
+    pub(super) is_unreadable: bool,
     edit: Option<Edit>,
 }
 
@@ -57,8 +59,9 @@ impl RequestReading {
         scanner.feed(body);
         let values = scanner.values().to_vec();
         let hold = hold(tariff, &values, body.len());
+        let is_unreadable = !body.is_empty() && (!scanner.is_between_documents() || scanner.documents() == 0);
         let edit = if tariff.request_usage && scanner.is_between_documents() { edit(&scanner, body) } else { None };
-        Self { hold, values, edit }
+        Self { hold, values, is_unreadable, edit }
     }
 
     /// What to reserve before the call is forwarded.

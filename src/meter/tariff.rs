@@ -108,7 +108,8 @@ pub struct Usage {
     pub quantity: Option<Quantity>,
     /// True where the reply itself said some of it.
     pub is_in_reply: bool,
-    /// True where it was read where the product's items are: in the reply, or in the request if no item is in the reply.
+    /// True where it was read where the product's items are: in the reply, or in the request if no item is in the reply. And not of a request with items that
+    /// is no JSON: its sender may have a backend that understands it.
     pub is_readable: bool,
 }
 
@@ -192,11 +193,11 @@ fn plan_item(item: Item, reply: &mut Slots, request: &mut Slots) -> PlannedItem 
 
 impl Tariff {
     /// Adds up what was read.
-    pub(super) fn usage(&self, request: &[Option<Amount>], reply: &[Option<Amount>]) -> Usage {
+    pub(super) fn usage(&self, request: &RequestReading, reply: &[Option<Amount>]) -> Usage {
         let mut sum = Sum::new();
         let (mut is_in_request, mut is_in_reply) = (false, false);
         for item in &self.items {
-            let values = if item.source == Source::Reply { reply } else { request };
+            let values = if item.source == Source::Reply { reply } else { &request.values };
             let value = values.get(item.slots.clone()).and_then(|values| values.iter().flatten().next());
             let Some(value) = value else { continue };
             sum.add(*value, item.weight, item.scale);
@@ -205,9 +206,10 @@ impl Tariff {
                 Source::Request => is_in_request = true,
             }
         }
-        let is_from_reply = self.items.iter().any(|item| item.source == Source::Reply);
+        let is_from = |source| self.items.iter().any(|item| item.source == source);
         let quantity = sum.rounded_up().filter(|_| is_in_request || is_in_reply);
-        let is_readable = quantity.is_some() && (is_in_reply || !is_from_reply);
+        let is_request_read = !request.is_unreadable || !is_from(Source::Request);
+        let is_readable = quantity.is_some() && is_request_read && (is_in_reply || !is_from(Source::Reply));
         Usage { quantity, is_in_reply, is_readable }
     }
 }

@@ -13,6 +13,8 @@ use std::pin::pin;
 use futures::FutureExt;
 use futures::future::{Either, select};
 
+use crate::book::step_aside;
+
 pub use reply::{Limits, Passed, ReplyRelay};
 pub use request::{BodyError, look_ahead, read_whole, upload};
 pub use wait::{ForwardError, while_arriving};
@@ -64,14 +66,58 @@ pub trait Outgoing {
     fn abort(self) -> impl Future<Output = ()>;
 }
 
+/// How often a timer that rang gives what was waited for a last look. Where everything stood still for longer than the timer, for the ledger's lock say, it
+/// may be told of the timer first.
+const LAST_LOOKS: usize = 4;
+
 /// Waits for something, but not longer than this. The timer is set only where it is not ready at once.
 pub async fn within<C: Timer, T>(future: impl Future<Output = T>, timeout_ms: i64) -> Option<T> {
     let mut future = pin!(future);
     if let Some(value) = future.as_mut().now_or_never() {
         return Some(value);
     }
-    match select(future, pin!(C::sleep_ms(timeout_ms))).await {
-        Either::Left((value, _)) => Some(value),
-        Either::Right(_) => None,
+    if let Either::Left((value, _)) = select(future.as_mut(), pin!(C::sleep_ms(timeout_ms))).await {
+        return Some(value);
+    }
+    for _ in 0..LAST_LOOKS {
+        step_aside().await;
+        if let Some(value) = future.as_mut().now_or_never() {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::{Timer, within};
+    use crate::book::tests::block_on;
+
+    /// Rings at once.
+    struct Rung;
+
+    impl Timer for Rung {
+        fn elapsed_ms() -> i64 {
+            0
+        }
+
+        async fn sleep_ms(_: i64) {}
+    }
+
+    #[test]
+    fn what_had_arrived_before_the_timer_was_looked_at_is_in_time() {
+        let ready_at_look = |look: u32| {
+            let mut looks = 0;
+            let arriving = poll_fn(move |_| {
+                looks += 1;
+                if looks == look { Poll::Ready(looks) } else { Poll::Pending }
+            });
+            block_on(within::<Rung, _>(arriving, 10))
+        };
+        assert_eq!([1, 2, 3, 5].map(ready_at_look), [1, 2, 3, 5].map(Some));
+        assert_eq!(ready_at_look(100), None);
     }
 }

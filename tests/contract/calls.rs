@@ -20,6 +20,8 @@ crate::cases! {
     status_headers_and_body_of_a_reply_reach_the_caller_unchanged,
     a_reply_ended_by_close_arrives_whole,
     a_chunked_reply_with_trailers_arrives_whole,
+    a_reply_with_a_length_and_chunks_is_as_long_as_its_chunks,
+    a_chunked_body_of_a_get_is_not_lost,
     a_reply_to_head_has_headers_and_no_body,
     replies_without_a_body_have_none,
     interim_replies_do_not_disturb_the_final_one,
@@ -154,6 +156,39 @@ async fn a_chunked_reply_with_trailers_arrives_whole(suite: Arc<Suite>) {
     let reply = buyer.call().header("te", "trailers").script(&script).send().await;
     assert!(reply.whole && reply.body == stage::filling(0, 70_000));
     buyer.expect_used("1").await;
+}
+
+async fn a_reply_with_a_length_and_chunks_is_as_long_as_its_chunks(suite: Arc<Suite>) {
+    for product in ["translate", "chat"] {
+        let buyer = suite.buyer(product, "1000000").await;
+        for length in ["2", "300"] {
+            let script = Script::chunked().header("content-length", length).then(Step::Text("hello".into()));
+            let call = buyer.call().script(&script);
+            match call.send().await {
+                reply if reply.status == 200 => assert!(reply.whole && reply.text() == "hello", "{}", reply.text()),
+                reply => {
+                    reply.problem(502, "backend_unreachable");
+                    assert_eq!(buyer.call_record(&call.request_id()).await["charge"], "0");
+                }
+            }
+        }
+    }
+}
+
+async fn a_chunked_body_of_a_get_is_not_lost(suite: Arc<Suite>) {
+    for product in ["translate", "chat"] {
+        let buyer = suite.buyer(product, "10000").await;
+        for method in ["GET", "HEAD"] {
+            let reply = buyer.call().method(method).chunked().body("hello").send().await;
+            if reply.status == 200 {
+                assert_eq!(buyer.only_received().body, b"hello");
+            } else {
+                assert!(matches!(reply.status, 400 | 411), "{}", reply.status);
+                buyer.expect_nothing_forwarded();
+                buyer.expect_untouched().await;
+            }
+        }
+    }
 }
 
 async fn a_reply_to_head_has_headers_and_no_body(suite: Arc<Suite>) {

@@ -69,6 +69,7 @@ async fn a_reply_that_no_caller_can_be_given_costs_nothing(suite: Arc<Suite>) {
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: odd\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         "HTTP/1.1 304 Not Modified\r\ncontent-length: two\r\n\r\n",
         &large,
     ];

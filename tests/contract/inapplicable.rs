@@ -16,6 +16,7 @@ const WORKERD: &[Inapplicable] = &[
     (
         "workerd itself answers malformed requests, with 500 and the end of the connection, or takes them by its own rules",
         &[
+            "calls::a_tunnel_is_refused",
             "smuggling::two_lengths_smuggle_nothing",
             "smuggling::odd_lengths_smuggle_nothing",
             "smuggling::odd_transfer_codings_smuggle_nothing",
@@ -49,20 +50,12 @@ const WORKERD: &[Inapplicable] = &[
         ],
     ),
     (
-        "workerd's process is the launcher's: how it leaves is its own, and its memory is not the launcher's",
+        "workerd's process is the launcher's: how it leaves is its own, and neither its memory nor its limits are the launcher's",
         &[
             "crashes::told_to_leave_it_ends_live_calls_and_keeps_their_charges",
             "usage_crashes::told_to_leave_it_lets_streams_end_and_charges_their_usage",
-            "usage_memory::fifty_megabytes_need_four_mebibytes_more_than_fifty_kilobytes",
-        ],
-    ),
-    (
-        "workerd has its objects' databases to itself, and ends where it cannot write them",
-        &[
-            "unwritable::a_ledger_that_is_locked_forwards_nothing_until_it_is_free",
             "unwritable::a_ledger_that_cannot_grow_forwards_nothing_until_it_can",
-            "unwritable::a_release_that_is_not_durable_in_time_is_no_reply_and_is_released_later",
-            "unwritable::a_stream_whose_charge_is_not_durable_in_time_is_cut_and_charged_later",
+            "usage_memory::fifty_megabytes_need_four_mebibytes_more_than_fifty_kilobytes",
         ],
     ),
     (

@@ -15,6 +15,7 @@ crate::cases! {
     a_request_in_flight_is_refused_and_may_be_tried_later,
     the_same_id_with_another_method_path_or_query_is_reused,
     the_same_id_with_another_body_is_reused,
+    an_id_of_a_request_without_a_body_is_not_that_of_one_with_a_body,
     a_reused_id_is_told_even_while_the_first_is_in_flight,
     bodies_beyond_64_kib_are_not_compared,
     an_id_belongs_to_one_customer_and_one_product,
@@ -143,6 +144,25 @@ async fn the_same_id_with_another_body_is_reused(suite: Arc<Suite>) {
     expect_reused(&buyer, &[call.clone().body("{\"a\":2}"), call.clone().body("{\"a\":1} "), call.clone().body("")]).await;
     assert!(is_replay(&call.send().await));
     assert_eq!(buyer.received().pop().unwrap().body, b"{\"a\":1}");
+}
+
+async fn an_id_of_a_request_without_a_body_is_not_that_of_one_with_a_body(suite: Arc<Suite>) {
+    let large = vec![b'a'; 64 * 1024 + 1];
+    for method in ["POST", "PUT", "DELETE"] {
+        let buyer = suite.buyer("translate", "5").await;
+        let call = buyer.call().method(method);
+        settle(&buyer, &call).await;
+        expect_reused(&buyer, &[call.clone().body("small"), call.clone().body(&large)]).await;
+        assert!(is_replay(&call.send().await));
+    }
+    let buyer = suite.buyer("translate", "5").await;
+    let call = buyer.post("");
+    settle(&buyer, &call).await;
+    expect_reused(&buyer, &[call.clone().body("streamed").chunked()]).await;
+    let buyer = suite.buyer("translate", "5").await;
+    let call = buyer.post(&large);
+    settle(&buyer, &call).await;
+    expect_reused(&buyer, &[call.clone().body("")]).await;
 }
 
 async fn a_reused_id_is_told_even_while_the_first_is_in_flight(suite: Arc<Suite>) {

@@ -13,7 +13,7 @@ crate::cases! {
     the_usage_only_event_passes_where_the_caller_asked,
     events_that_carry_more_than_usage_pass,
     an_event_that_never_ends_passes,
-    a_reply_with_a_length_loses_it_with_its_event,
+    a_reply_loses_its_length_and_digest_with_its_event,
     the_question_is_no_part_of_what_a_request_id_stands_for,
 }
 
@@ -139,14 +139,20 @@ async fn an_event_that_never_ends_passes(suite: Arc<Suite>) {
     assert_eq!(buyer.charged(&call).await, Charged::settled("9"), "its JSON was whole");
 }
 
-async fn a_reply_with_a_length_loses_it_with_its_event(suite: Arc<Suite>) {
+async fn a_reply_loses_its_length_and_digest_with_its_event(suite: Arc<Suite>) {
     let buyer = suite.buyer("asking", "1000000").await;
     for times in [1, 2000] {
         let (stream, expected) = (format!("{}{USAGE}{DONE}", TEXT.repeat(times)), format!("{}{DONE}", TEXT.repeat(times)));
-        let script = Script::status(200).header("content-type", EVENTS).then(suite.backend.keep(&stream, 1_000_000));
+        let script = Script::status(200).header("content-type", EVENTS).header("etag", "\"a\"").header("digest", "md5=a");
+        let script = script.then(suite.backend.keep(&stream, 1_000_000));
         let call = buyer.ask(&json!({ "stream": true }), &script);
         let reply = buyer.expect_charge(&call, &Charged::settled("39")).await;
         assert_eq!(reply.text(), expected);
+        assert_eq!((reply.headers.one("etag"), reply.headers.one("digest")), (None, None));
+        // Who asked for the event has what the backend sent.
+        let asked = json!({ "stream": true, "stream_options": { "include_usage": true } });
+        let reply = buyer.expect_charge(&buyer.ask(&asked, &script), &Charged::settled("39")).await;
+        assert_eq!((reply.text(), reply.header("etag"), reply.header("digest")), (stream, "\"a\"".into(), "md5=a".into()));
     }
 }
 

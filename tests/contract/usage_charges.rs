@@ -17,6 +17,7 @@ crate::cases! {
     a_whole_success_without_readable_usage_is_charged_its_hold,
     usage_that_cannot_be_is_no_usage,
     a_failure_is_charged_the_usage_it_reports_or_nothing,
+    a_request_that_cannot_be_read_costs_its_hold_at_least,
     a_call_that_used_nothing_is_released,
     a_reply_without_a_body_says_nothing_of_usage,
     a_product_of_the_requests_size_is_charged_it_whatever_the_reply,
@@ -210,6 +211,24 @@ async fn a_failure_is_charged_the_usage_it_reports_or_nothing(suite: Arc<Suite>)
     let buyer = suite.buyer("characters", "1000").await;
     let call = buyer.ask(&json!({ "input": "twelve chars" }), &Script::status(500));
     buyer.expect_charge(&call, &Charged::released()).await;
+}
+
+async fn a_request_that_cannot_be_read_costs_its_hold_at_least(suite: Arc<Suite>) {
+    let buyer = suite.buyer("mixed", "1000000").await;
+    let reply = |total: &str| json_of(&format!(r#"{{"usage":{{"total":{total}}}}}"#));
+    let utf_16: Vec<u8> = "\u{feff}{\"input\":\"xx\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for body in [&b"{\"input\":\"xx\",}"[..], b"{\"input\":\"xx\"", b"input=xx", b"\x1f\x8b\x08\x00", &utf_16] {
+        let call = buyer.post(body).script(&reply("10"));
+        call.send().await.assert_ok();
+        let record = buyer.call_in_state(&call.request_id(), "settled").await;
+        assert_eq!((&record["charge"], &record["usage_missing"]), (&record["hold"], &json!(true)), "{record}");
+        let call = buyer.post(body).script(&reply("1e11"));
+        let missing = Charged { usage_missing: true, ..Charged::settled("300000") };
+        buyer.expect_charge(&call, &missing).await;
+        buyer.grant("300000").await;
+    }
+    // Where there is no body, it says nothing.
+    buyer.expect_charge(&buyer.post("").script(&reply("1000")), &Charged::settled("0.003")).await;
 }
 
 async fn a_call_that_used_nothing_is_released(suite: Arc<Suite>) {

@@ -8,7 +8,6 @@ use crate::support::script::Script;
 use crate::support::stage::Gate;
 use crate::support::{eventually, in_seconds};
 use serde_json::json;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -161,18 +160,5 @@ async fn a_meter_that_cannot_be_read_is_an_error(suite: Arc<Suite>) {
         for word in named {
             assert!(said.contains(word), "{meter}: {word:?} is not in {said}");
         }
-    }
-}
-
-impl Home {
-    /// Keeps everyone from writing the ledger while the answer lives.
-    fn lock_ledger(&self) -> impl Sized + use<> {
-        let lock = |path: PathBuf| {
-            let ledger = rusqlite::Connection::open(path).unwrap();
-            ledger.busy_timeout(Duration::from_secs(5)).unwrap();
-            ledger.execute_batch("BEGIN IMMEDIATE").unwrap();
-            ledger
-        };
-        self.ledgers().into_iter().map(lock).collect::<Vec<_>>()
     }
 }

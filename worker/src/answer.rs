@@ -3,7 +3,9 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use tollgate::gateway::{Headers, Identified, Metering, Outcome, RateLimit, ReplyHead, Way, header_text, reply_headers};
+use tollgate::gateway::{
+    Headers, Identified, Metering, Outcome, RateLimit, ReplyHead, Way, forget_bytes, header_text, reply_headers,
+};
 use tollgate::meter::Ending;
 use tollgate::relay::{Limits, Passed, ReplyRelay};
 
@@ -47,7 +49,7 @@ pub(crate) async fn answer(
     // A body that is not passed on as it came is of another length.
     let is_changed = !matches!(way, Way::Untouched(_)) && (tally.is_gated() || is_recoded);
     if is_changed && shape.has_body {
-        from_backend.retain(|(name, _)| name != "content-length");
+        forget_bytes(&mut from_backend);
     }
     let (length, idle_timeout_ms) = (shape.length.filter(|_| !is_changed), identified.product.idle_timeout_ms);
     let relay = ReplyRelay::new(tally, Limits { length, idle_timeout_ms, drain: identified.product.drain });

@@ -86,7 +86,9 @@ async fn serve(gateway: Rc<Gateway>, request: &web_sys::Request, head: Head) -> 
         Err(stopped) => return stop(&identified, stopped),
     };
     let metering = Metering::of(&identified.product.meter, read.as_deref());
-    let Admitted { rate_limit, hold } = match admit(&gateway, &head, &identified, &metering, read.as_deref()).await {
+    // Where there is no body, that is what the request id stands for.
+    let known_body = read.as_deref().or_else(|| arriving.is_none().then_some(&[]));
+    let Admitted { rate_limit, hold } = match admit(&gateway, &head, &identified, &metering, known_body).await {
         Ok(admitted) => admitted,
         Err(stopped) => return stop(&identified, stopped),
     };

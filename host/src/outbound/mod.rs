@@ -73,6 +73,9 @@ impl Outbound {
                 }
                 Sent::Unwritten(_, error) | Sent::Failed(error) => return Err(error),
             };
+            if !crate::framing::settle(response.headers_mut()) {
+                return Err(Error::HttpResponseTransferCoding(None));
+            }
             crate::hop_by_hop::remove_named(response.headers_mut());
             let between_bytes_timeout = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
             let way = (connection, target, exchange);

@@ -8,7 +8,7 @@ use super::call::Admitted;
 use super::instance::Instance;
 use super::settle::Unsettled;
 use super::wire::{self, accepted, internal};
-use crate::gateway::{Identified, Metering, Outcome, ReplyHead, Way, header_text, reply_headers};
+use crate::gateway::{Identified, Metering, Outcome, ReplyHead, Way, forget_bytes, header_text, reply_headers};
 use crate::meter::Ending;
 use crate::relay::{Limits, Passed, ReplyRelay};
 
@@ -40,8 +40,8 @@ pub(super) async fn answer(
     let (known, is_durable) = (tally.known(&admitted.admission), tally.is_durable_with_hold(lost_hold));
     let is_gated = tally.is_gated();
     if is_gated && shape.has_body {
-        // What is taken out was counted.
-        from_backend.retain(|(name, _)| name != "content-length");
+        // The caller may get less.
+        forget_bytes(&mut from_backend);
     }
     let rate_limit = admitted.rate_limit.clone();
     let headers = |outcome| wire::fields(&reply_headers(from_backend, identified, outcome, rate_limit));

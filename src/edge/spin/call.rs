@@ -49,7 +49,8 @@ pub(super) async fn call(instance: &'static Instance, request: Request, head: He
         Err(stopped) => return stop(instance, &identified, stopped),
     };
     let metering = Metering::of(&identified.product.meter, read.as_deref());
-    let admitted = match admit(instance, &head, &identified, &metering, read.as_deref()).await {
+    let known_body = read.as_deref().or_else(|| is_known_empty(&head).then_some(&[]));
+    let admitted = match admit(instance, &head, &identified, &metering, known_body).await {
         Ok(admitted) => admitted,
         Err(stopped) => return stop(instance, &identified, stopped),
     };
@@ -112,6 +113,11 @@ async fn read_before_admission(
 /// True where the headers tell of no body, and the method has none as a rule.
 fn is_bodiless(head: &Head) -> bool {
     head.content_length().is_none() && matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "DELETE" | "TRACE")
+}
+
+/// True where there is no body, as far as the headers tell: that is what a request id stands for then.
+fn is_known_empty(head: &Head) -> bool {
+    head.content_length() == Some(0) || is_bodiless(head)
 }
 
 async fn submit(
@@ -197,9 +203,8 @@ async fn request_body(
         return Ok(body.filter(|body| !body.is_empty()).map_or(RequestBody::None, RequestBody::Whole));
     };
     match head.content_length() {
-        Some(0) => Ok(RequestBody::Untouched(request)),
+        _ if is_known_empty(head) => Ok(RequestBody::Untouched(request)),
         Some(_) => Ok(RequestBody::Arriving(Incoming::of_request(request), None)),
-        None if is_bodiless(head) => Ok(RequestBody::Untouched(request)),
         None => {
             let mut incoming = Incoming::of_request(request);
             let first = look_ahead::<Clock>(&mut incoming, identified.product.idle_timeout_ms).await?;

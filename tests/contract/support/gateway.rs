@@ -114,6 +114,17 @@ impl Home {
         paths.filter(is_object).collect()
     }
 
+    /// Keeps everyone from writing the ledger while the answer lives.
+    pub(crate) fn lock_ledger(&self) -> impl Sized + use<> {
+        let lock = |path: PathBuf| {
+            let ledger = rusqlite::Connection::open(path).unwrap();
+            ledger.busy_timeout(Duration::from_secs(5)).unwrap();
+            ledger.execute_batch("BEGIN IMMEDIATE").unwrap();
+            ledger
+        };
+        self.ledgers().into_iter().map(lock).collect::<Vec<_>>()
+    }
+
     fn command(&self, listeners: usize) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let variable = |name: &str, value: &str| ["--variable".to_owned(), format!("{name}={value}")];
