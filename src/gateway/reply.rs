@@ -40,12 +40,16 @@ impl ReplyHead {
     ///
     /// # Errors
     /// Where it cannot be passed on.
-    pub fn new(request: &Head, status: u16, headers: Headers) -> Result<Self, UnsendableReply> {
+    pub fn new(request: &Head, status: u16, mut headers: Headers) -> Result<Self, UnsendableReply> {
         if !(200..600).contains(&status) {
             return Err(UnsendableReply::Status);
         }
         if end_to_end_bytes(&headers) > HEAD_BYTES_MAX {
             return Err(UnsendableReply::HeadersTooLarge);
+        }
+        // Chunks are as long as they are (RFC 9112, 6.3). Some runtimes tell of them, others have dropped the length themselves.
+        if headers.iter().any(|(name, _)| name == "transfer-encoding") {
+            headers.retain(|(name, _)| name != "content-length");
         }
         let length = content_length(&headers).ok_or(UnsendableReply::Length)?;
         let has_body = request.method != "HEAD" && !matches!(status, 204 | 205 | 304) && length != Some(0);

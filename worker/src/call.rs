@@ -87,7 +87,8 @@ async fn serve(gateway: Rc<Gateway>, request: &web_sys::Request, head: Head) -> 
     };
     let metering = Metering::of(&identified.product.meter, read.as_deref());
     // Where there is no body, that is what the request id stands for.
-    let known_body = read.as_deref().or_else(|| arriving.is_none().then_some(&[]));
+    let is_known_empty = arriving.is_none() || head.content_length() == Some(0);
+    let known_body = read.as_deref().or_else(|| is_known_empty.then_some(&[]));
     let Admitted { rate_limit, hold } = match admit(&gateway, &head, &identified, &metering, known_body).await {
         Ok(admitted) => admitted,
         Err(stopped) => return stop(&identified, stopped),
