@@ -16,5 +16,6 @@ pub mod quantity;
 pub mod relay;
 pub mod secret;
 pub mod sorted;
+mod step_aside;
 pub mod store;
 mod timestamp;

@@ -106,7 +106,7 @@ impl Problem {
         Self { code, status: code.row().1, detail: detail.into(), members: Vec::new(), retry_after_s: None }
     }
 
-    /// With another status: `exhausted_status` of a product.
+    /// With another status than its code's own: a product's `exhausted_status`, or a narrower one.
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = status;

@@ -1,4 +1,5 @@
-//! Transfer codings (RFC 9112, sections 6 and 7). They belong to one hop, so that a guest does not see them: what they say must not be lost on the way.
+//! What of a message's framing belongs to one hop, so that a guest does not see it: transfer codings (RFC 9112, sections 6 and 7), and tunnels. What it says
+//! must not be lost on the way.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method};
@@ -24,8 +25,11 @@ fn coding(headers: &HeaderMap) -> Coding {
     }
 }
 
-/// Why a request's body would not arrive at a backend as it was sent, where it would not.
+/// Why a request would not arrive at a backend as it was sent, where it would not.
 pub(crate) fn refusal(method: &Method, headers: &HeaderMap) -> Option<Problem> {
+    if *method == Method::CONNECT {
+        return Some(Problem::new(Code::MethodNotAllowed, "No product is a tunnel."));
+    }
     match coding(headers) {
         // Of a body of unknown length hyper's client sends none with these.
         Coding::Chunked if matches!(*method, Method::GET | Method::HEAD) => {
@@ -71,6 +75,7 @@ mod tests {
         assert_eq!(status(Method::POST, &["Chunked "]), None);
         assert_eq!(status(Method::GET, &["chunked"]), Some(411));
         assert_eq!(status(Method::HEAD, &["chunked"]), Some(411));
+        assert_eq!(status(Method::CONNECT, &[]), Some(405));
         for codings in [&["gzip, chunked"][..], &["gzip", "chunked"], &["identity"], &["chunked, chunked"]] {
             assert_eq!(status(Method::POST, codings), Some(501), "{codings:?}");
         }

@@ -80,7 +80,7 @@ impl Meters {
         self.add("tollgate_ledger_opened_total".to_owned(), 1);
     }
 
-    /// The ledger was written to find out whether it can be.
+    /// The ledger is to be written to find out whether it can be.
     pub fn writability_check(&mut self) {
         self.add("tollgate_ledger_checks_total".to_owned(), 1);
     }

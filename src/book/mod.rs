@@ -20,13 +20,12 @@ pub(crate) mod tests;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 use crate::ids::{AccountKey, ProductId};
 use crate::ledger::{Balance, Command, Outcome, Refusal, Terms};
+use crate::step_aside::step_aside;
 use crate::store::{self, Database, StoreError, Stored};
 use contention::Contention;
 use follower::Follower;
@@ -343,18 +342,4 @@ impl<D: Database> Book<D> {
         };
         self.queue.borrow().iter().filter(|one| one.command.request_id().is_some()).any(names)
     }
-}
-
-/// Lets every other task that is ready run once.
-pub(crate) async fn step_aside() {
-    let mut has_stepped = false;
-    poll_fn(|context| {
-        if has_stepped {
-            return Poll::Ready(());
-        }
-        has_stepped = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

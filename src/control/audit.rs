@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::query::{Query, write_cursor};
 use super::{Context, Response, json};
-use crate::book::step_aside;
 use crate::ids::{AccountKey, CustomerId, ProductId};
 use crate::quantity::Delta;
+use crate::step_aside::step_aside;
 use crate::store::Database;
 use crate::store::reports::{Difference, audit, audited_accounts};
 

@@ -39,7 +39,7 @@ const FAMILIES: [(&str, Shown, &str); 9] = [
         "Parts of the ledger that were opened, where it is in parts: first, and after they had been evicted.",
     ),
     ("tollgate_lost_holds_total", Shown::Count, "Holds whose lease ended unrenewed."),
-    ("tollgate_ledger_checks_total", Shown::Count, "Times that the ledger was written to find out whether it can be."),
+    ("tollgate_ledger_checks_total", Shown::Count, "Times that the ledger was to be written to find out whether it can be."),
     ("tollgate_ledger_errors_total", Shown::Count, "Batches that the ledger could not write."),
     ("tollgate_hold_seconds", Shown::Histogram, "Time until a call's hold was durable."),
     ("tollgate_settle_seconds", Shown::Histogram, "Time until a call's settling was durable."),

@@ -150,6 +150,12 @@ pub fn refused(config: &Config, request: &Request<'_>) -> Option<Response> {
     admit(&config.gateway, request).err().map(Failure::into_response)
 }
 
+/// Whether anybody may ask this, without a token.
+#[must_use]
+pub fn is_open(request: &Request<'_>) -> bool {
+    routes::find(request.method, request.path).is_open()
+}
+
 async fn run<D: Database>(
     context: &Context<'_, D>,
     outside: &impl Outside,

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::query::Query;
 use super::{Context, Response, body, json};
-use crate::book::{Book, LedgerError, step_aside};
+use crate::book::{Book, LedgerError};
 use crate::config::{Config, LostHold};
 use crate::courier::{self, Outside, RunLimits};
 use crate::ledger::{Command, Outcome};
+use crate::step_aside::step_aside;
 use crate::store::queries::{OverdueHold, due_accounts, overdue_holds};
 use crate::store::{Database, fold};
 

@@ -8,8 +8,9 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use super::lease::Lease;
 use super::sender::{Ended, Target, send, targets};
 use super::{Outside, RunLimits, RunReport};
-use crate::book::{Book, LedgerError, step_aside};
+use crate::book::{Book, LedgerError};
 use crate::config::Config;
+use crate::step_aside::step_aside;
 use crate::store::Database;
 use crate::store::outbox::{self, DeliveryState, Due, Endpoint, Tried};
 

@@ -28,10 +28,26 @@ const SPIN: [&str; 7] = [
     "spin-raw-component-route",
 ];
 
-/// The size of headers, without those that Spin adds to a request.
-pub(super) fn end_to_end_bytes(headers: &Headers) -> usize {
-    let counted = headers.iter().filter(|(name, _)| !SPIN.contains(&name.as_str()));
-    counted.map(|(name, value)| name.len() + value.len()).sum()
+/// The size of a request's headers, without those that Spin adds.
+pub(super) fn request_headers_bytes(headers: &Headers) -> usize {
+    headers.iter().filter(|(name, _)| !SPIN.contains(&name.as_str())).map(header_bytes).sum()
+}
+
+/// The size of a header.
+pub(super) fn header_bytes((name, value): &(String, Vec<u8>)) -> usize {
+    name.len() + value.len()
+}
+
+/// The declared length of a body, where one is declared. None where it is declared twice, or is no number.
+pub(super) fn declared_length(headers: &Headers) -> Option<Option<u64>> {
+    let mut values = headers.iter().filter(|(name, _)| name == "content-length");
+    match (values.next(), values.next()) {
+        (None, _) => Some(None),
+        (Some((_, digits)), None) if digits.iter().all(u8::is_ascii_digit) => {
+            std::str::from_utf8(digits).ok()?.parse().ok().map(Some)
+        }
+        _ => None,
+    }
 }
 
 /// What `Connection` nominates for one connection alone, in lower case: nothing where the runtime takes it off before an edge sees it, as Spin does.

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use super::headers::end_to_end_bytes;
-use super::{HEAD_BYTES_MAX, Headers};
+use super::headers::{declared_length, request_headers_bytes};
+use super::{Headers, REQUEST_HEAD_BYTES_MAX};
 use crate::caller;
 use crate::config::{Config, MissingRequestId, Product};
 use crate::ids::{AccountKey, CustomerId, RequestId};
@@ -43,15 +43,13 @@ impl Head {
     /// The declared length of the body, where it is declared once and as a number.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
-        let mut values = self.values("content-length");
-        let (first, None) = (values.next()?, values.next()) else { return None };
-        std::str::from_utf8(first).ok()?.parse().ok()
+        declared_length(&self.headers).flatten()
     }
 
     /// Whether it is more than the runtime is sure to carry on to a backend.
     fn is_too_large(&self) -> bool {
         let target = self.path.len() + self.query.as_ref().map_or(0, String::len);
-        target + end_to_end_bytes(&self.headers) > HEAD_BYTES_MAX
+        target + request_headers_bytes(&self.headers) > REQUEST_HEAD_BYTES_MAX
     }
 
     /// The path and query as they were sent.
@@ -94,7 +92,7 @@ impl Refused {
 /// Checks what a call's headers say.
 ///
 /// # Errors
-/// The first refusal in the contract's order: path and route, credential, customer id, request id; then the size of it all.
+/// The first refusal in the contract's order: path, route and method, credential, customer id, request id; then the size of it all.
 pub fn identify<'config>(config: &'config Config, head: &Head, now_ms: i64) -> Result<Identified<'config>, Refused> {
     // A header that cannot be read back as one id is not echoed either.
     let known_id = single_id(head, "x-request-id").ok().flatten();

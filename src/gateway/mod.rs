@@ -18,9 +18,12 @@ pub use outcome::{Metering, Outcome, least_hold};
 pub use refusal::{RateLimit, refusal_problem};
 pub use reply::{ReplyHead, ReplyShape, Tally, UnsendableReply, Way, header_text};
 
-/// The most that path, query and headers of a request may have together, and the headers of a reply. Wasmtime lets a component send 128 KiB with some 70
-/// bytes more for each header; the rest is for what the gateway and `backend_headers` add.
-const HEAD_BYTES_MAX: usize = 60 * 1024;
+/// The most that path, query and headers of a request may have together. Wasmtime lets a component send 128 KiB, with some 70 bytes counted on top for each
+/// of a hundred headers; `backend_headers` may have 32 KiB.
+const REQUEST_HEAD_BYTES_MAX: usize = 60 * 1024;
+
+/// The most that the headers of a reply may have together, by the same sum: the gateway adds few.
+const REPLY_HEADERS_BYTES_MAX: usize = 110 * 1024;
 
 /// Headers as an edge carries them: lower-case names, values as bytes, in order.
 pub type Headers = Vec<(String, Vec<u8>)>;

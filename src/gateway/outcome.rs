@@ -52,7 +52,7 @@ pub enum Outcome {
     Charged {
         /// How much.
         quantity: Quantity,
-        /// It is the hold, for want of readable usage.
+        /// It is the hold, or more, for want of readable usage.
         is_usage_missing: bool,
     },
     /// It is not charged.
@@ -85,7 +85,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the charge is the hold for want of readable usage.
+    /// Whether the charge is the hold, or more, for want of readable usage.
     #[must_use]
     pub fn is_usage_missing(self) -> bool {
         matches!(self, Self::Charged { is_usage_missing: true, .. })

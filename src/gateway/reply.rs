@@ -2,18 +2,17 @@
 
 use std::fmt;
 
-use super::headers::end_to_end_bytes;
+use super::headers::{declared_length, header_bytes};
 use super::outcome::{Metering, Outcome, call_outcome, usage_outcome};
-use super::{HEAD_BYTES_MAX, Head, Headers};
+use super::{Head, Headers, REPLY_HEADERS_BYTES_MAX};
 use crate::config::LostHold;
 use crate::ledger::Admission;
 use crate::meter::{Ending, ReplyMeter};
-use crate::problem::{Code, Problem};
 
 /// Up to this length a declared reply is over almost with its headers (contract section 2).
 const SHORT_REPLY_BYTES_MAX: u64 = 64 * 1024;
 
-/// A reply's head as the backend sent it, which its caller can be given.
+/// A reply's head that its caller can be given: the backend's, but for a length declared beside chunks.
 #[derive(Clone, Debug)]
 pub struct ReplyHead {
     /// From 200 to 599.
@@ -31,8 +30,8 @@ pub enum UnsendableReply {
     Status,
     /// The headers are larger than the runtime is sure to carry.
     HeadersTooLarge,
-    /// Content-Length is not one number: who passes it on may be read differently than meant (RFC 9112, 6.3).
-    Length,
+    /// Content-Length is not one number, or the body has a transfer coding other than chunks, of which the caller would not know (RFC 9112, 6).
+    Framing,
 }
 
 impl ReplyHead {
@@ -44,36 +43,19 @@ impl ReplyHead {
         if !(200..600).contains(&status) {
             return Err(UnsendableReply::Status);
         }
-        if end_to_end_bytes(&headers) > HEAD_BYTES_MAX {
+        if headers.iter().map(header_bytes).sum::<usize>() > REPLY_HEADERS_BYTES_MAX {
             return Err(UnsendableReply::HeadersTooLarge);
         }
-        // Chunks are as long as they are (RFC 9112, 6.3). Some runtimes tell of them, others have dropped the length themselves.
-        if headers.iter().any(|(name, _)| name == "transfer-encoding") {
+        // Some runtimes tell of it; in others it is theirs to see to.
+        if let Some(coding) = header_text(&headers, "transfer-encoding") {
+            if !coding.trim().eq_ignore_ascii_case("chunked") {
+                return Err(UnsendableReply::Framing);
+            }
             headers.retain(|(name, _)| name != "content-length");
         }
-        let length = content_length(&headers).ok_or(UnsendableReply::Length)?;
+        let length = declared_length(&headers).ok_or(UnsendableReply::Framing)?;
         let has_body = request.method != "HEAD" && !matches!(status, 204 | 205 | 304) && length != Some(0);
         Ok(Self { status, headers, shape: ReplyShape { length, has_body } })
-    }
-}
-
-/// The declared length, where there is one. None where it is repeated or no number.
-fn content_length(headers: &Headers) -> Option<Option<u64>> {
-    let mut values = headers.iter().filter(|(name, _)| name == "content-length");
-    match (values.next(), values.next()) {
-        (None, _) => Some(None),
-        (Some((_, digits)), None) if digits.iter().all(u8::is_ascii_digit) => {
-            std::str::from_utf8(digits).ok()?.parse().ok().map(Some)
-        }
-        _ => None,
-    }
-}
-
-impl UnsendableReply {
-    /// What the caller is told: less than the log.
-    #[must_use]
-    pub fn problem(self) -> Problem {
-        Problem::new(Code::BackendUnreachable, "The backend's reply cannot be passed on. Nothing was charged.")
     }
 }
 
@@ -81,8 +63,8 @@ impl fmt::Display for UnsendableReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Status => "its status is not that of a final reply",
-            Self::HeadersTooLarge => "its headers have more than 60 KiB",
-            Self::Length => "its Content-Length is not one number",
+            Self::HeadersTooLarge => "its headers have more than 110 KiB",
+            Self::Framing => "its Content-Length is not one number, or it has a transfer coding other than chunked",
         })
     }
 }
@@ -203,5 +185,44 @@ impl Tally {
         if let Self::Read(meter) = self {
             meter.feed(chunk);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Head, REPLY_HEADERS_BYTES_MAX, ReplyHead, UnsendableReply};
+
+    fn read(status: u16, headers: &[(&str, &str)]) -> Result<Option<u64>, UnsendableReply> {
+        let request = Head::new("GET".to_owned(), "/", Vec::new());
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+        ReplyHead::new(&request, status, headers).map(|head| head.shape.length)
+    }
+
+    #[test]
+    fn only_final_statuses_are_passed_on() {
+        for (status, is_final) in [(100, false), (101, false), (199, false), (200, true), (599, true), (600, false), (999, false)]
+        {
+            assert_eq!(read(status, &[]), if is_final { Ok(None) } else { Err(UnsendableReply::Status) }, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_length_is_one_number_and_none_beside_chunks() {
+        assert_eq!(read(200, &[("content-length", "12")]), Ok(Some(12)));
+        assert_eq!(read(200, &[("transfer-encoding", "Chunked"), ("content-length", "12")]), Ok(None));
+        for length in ["", "+1", "-1", "1, 1", "1 ", "a", "18446744073709551616"] {
+            assert_eq!(read(200, &[("content-length", length)]), Err(UnsendableReply::Framing), "{length:?}");
+        }
+        for headers in [[("content-length", "1"), ("content-length", "1")], [("transfer-encoding", "gzip, chunked"), ("a", "b")]]
+        {
+            assert_eq!(read(200, &headers), Err(UnsendableReply::Framing), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn all_headers_of_a_reply_count() {
+        let value = "v".repeat(REPLY_HEADERS_BYTES_MAX - "spin-full-url".len());
+        assert_eq!(read(200, &[("spin-full-url", &value)]), Ok(None));
+        assert_eq!(read(200, &[("spin-full-url", &value), ("a", "")]), Err(UnsendableReply::HeadersTooLarge));
     }
 }

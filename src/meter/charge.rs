@@ -19,7 +19,7 @@ pub enum Ending {
 pub struct UsageCharge {
     /// How much.
     pub quantity: Quantity,
-    /// True where it is the hold for want of readable usage.
+    /// True where it is the hold, or more, for want of readable usage.
     pub is_usage_missing: bool,
 }
 
@@ -36,9 +36,12 @@ pub fn charge(status: u16, ending: Ending, hold: Quantity, usage: Usage) -> Usag
                 Quantity::ZERO
             }
         }
+        // Its sender may have a backend that understands it, and would choose the price.
+        Ending::Complete if !usage.is_request_read => {
+            return UsageCharge { quantity: seen.max(hold), is_usage_missing: true };
+        }
         Ending::Complete if usage.is_readable => seen,
-        // Of several items some may have been read.
-        Ending::Complete => return UsageCharge { quantity: seen.max(hold), is_usage_missing: true },
+        Ending::Complete => return UsageCharge { quantity: hold, is_usage_missing: true },
         Ending::BrokenOff => seen,
         Ending::Abandoned => seen.max(hold),
     };

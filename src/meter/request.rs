@@ -40,7 +40,7 @@ const INCLUDE_USAGE: usize = 4;
 pub struct RequestReading {
     hold: Quantity,
     pub(super) values: Vec<Option<Amount>>,
-    /// There is a body, and it is not JSON from end to end: what it says to its backend is not known.
+    /// There is a body, and it is not one JSON object from end to end: what its backend makes of it is not known.
     pub(super) is_unreadable: bool,
     edit: Option<Edit>,
 }
@@ -59,7 +59,7 @@ impl RequestReading {
         scanner.feed(body);
         let values = scanner.values().to_vec();
         let hold = hold(tariff, &values, body.len());
-        let is_unreadable = !body.is_empty() && (!scanner.is_between_documents() || scanner.documents() == 0);
+        let is_unreadable = !body.is_empty() && !is_one_object(&scanner, body);
         let edit = if tariff.request_usage && scanner.is_between_documents() { edit(&scanner, body) } else { None };
         Self { hold, values, is_unreadable, edit }
     }
@@ -86,6 +86,12 @@ impl RequestReading {
         }
         body
     }
+}
+
+/// Whether a whole body was read as one object and nothing else. Readers differ on which of several counts.
+fn is_one_object(scanner: &Scanner, body: &[u8]) -> bool {
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    text.starts_with(b"{") && scanner.is_between_documents() && scanner.documents() == 1
 }
 
 fn hold(tariff: &Tariff, values: &[Option<Amount>], body_bytes: usize) -> Quantity {

@@ -108,9 +108,10 @@ pub struct Usage {
     pub quantity: Option<Quantity>,
     /// True where the reply itself said some of it.
     pub is_in_reply: bool,
-    /// True where it was read where the product's items are: in the reply, or in the request if no item is in the reply. And not of a request with items that
-    /// is no JSON: its sender may have a backend that understands it.
+    /// True where it was read where the product's items are: in the reply, or in the request if no item is in the reply.
     pub is_readable: bool,
+    /// False where items are in the request, and what its backend made of its body is not known.
+    pub is_request_read: bool,
 }
 
 impl UsageMeter {
@@ -209,7 +210,7 @@ impl Tariff {
         let is_from = |source| self.items.iter().any(|item| item.source == source);
         let quantity = sum.rounded_up().filter(|_| is_in_request || is_in_reply);
         let is_request_read = !request.is_unreadable || !is_from(Source::Request);
-        let is_readable = quantity.is_some() && is_request_read && (is_in_reply || !is_from(Source::Reply));
-        Usage { quantity, is_in_reply, is_readable }
+        let is_readable = quantity.is_some() && (is_in_reply || !is_from(Source::Reply));
+        Usage { quantity, is_in_reply, is_readable, is_request_read }
     }
 }

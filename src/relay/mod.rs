@@ -13,7 +13,7 @@ use std::pin::pin;
 use futures::FutureExt;
 use futures::future::{Either, select};
 
-use crate::book::step_aside;
+use crate::step_aside::step_aside;
 
 pub use reply::{Limits, Passed, ReplyRelay};
 pub use request::{BodyError, look_ahead, read_whole, upload};
@@ -66,8 +66,8 @@ pub trait Outgoing {
     fn abort(self) -> impl Future<Output = ()>;
 }
 
-/// How often a timer that rang gives what was waited for a last look. Where everything stood still for longer than the timer, for the ledger's lock say, it
-/// may be told of the timer first.
+/// How often a timer that rang gives what was waited for a last look. Where a component stood still for longer than the timer, for the ledger's lock say, it is
+/// told of one thing after the other, and maybe of the timer first.
 const LAST_LOOKS: usize = 4;
 
 /// Waits for something, but not longer than this. The timer is set only where it is not ready at once.
@@ -89,7 +89,7 @@ pub async fn within<C: Timer, T>(future: impl Future<Output = T>, timeout_ms: i6
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::future::poll_fn;
     use std::task::Poll;
 
@@ -97,7 +97,7 @@ mod tests {
     use crate::book::tests::block_on;
 
     /// Rings at once.
-    struct Rung;
+    pub(crate) struct Rung;
 
     impl Timer for Rung {
         fn elapsed_ms() -> i64 {

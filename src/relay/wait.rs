@@ -6,7 +6,6 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 
 use super::{BodyError, Timer, within};
-use crate::gateway::UnsendableReply;
 use crate::problem::{Code, Problem};
 
 /// How long the upload's own verdict is waited for after the backend's request has failed.
@@ -32,8 +31,9 @@ impl<R> ForwardError<R> {
 
     /// There was one that cannot be passed on.
     #[must_use]
-    pub fn unsendable(reason: UnsendableReply) -> Self {
-        Self::Backend(reason.problem())
+    pub fn unsendable() -> Self {
+        let detail = "The backend's reply cannot be passed on. Nothing was charged.";
+        Self::Backend(Problem::new(Code::BackendUnreachable, detail))
     }
 
     /// There was no reply in time.
@@ -67,9 +67,53 @@ pub async fn while_arriving<C: Timer, T, R>(
         }
         Either::Left((reply, _)) => reply,
         Either::Right((Ok(Err(error)), _)) => Err(ForwardError::Body(error)),
-        Either::Right((_, reply)) => match select(reply, pin!(C::sleep_ms(timeout_ms))).await {
-            Either::Left((reply, _)) => reply,
-            Either::Right(_) => Err(ForwardError::timed_out()),
-        },
+        Either::Right((_, reply)) => within::<C, _>(reply, timeout_ms).await.unwrap_or_else(|| Err(ForwardError::timed_out())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use futures::channel::oneshot;
+
+    use super::{ForwardError, while_arriving};
+    use crate::book::tests::block_on;
+    use crate::problem::{Code, Problem};
+    use crate::relay::BodyError;
+    use crate::relay::tests::Rung;
+
+    type Replied = Result<u32, ForwardError<()>>;
+
+    /// What the wait for a reply that is there at this look ends with, its body's end told before.
+    fn waited(uploaded: Result<(), BodyError>, look: u32, reply: fn(u32) -> Replied) -> Result<u32, Option<Code>> {
+        let (verdict, upload) = oneshot::channel();
+        verdict.send(uploaded).unwrap();
+        let mut looks = 0;
+        let arriving = poll_fn(move |_| {
+            looks += 1;
+            if looks == look { Poll::Ready(reply(look)) } else { Poll::Pending }
+        });
+        block_on(while_arriving::<Rung, _, ()>(arriving, upload, 10)).map_err(|error| match error {
+            ForwardError::Backend(problem) => Some(problem.code),
+            ForwardError::Body(error) => Some(error.problem().code),
+            ForwardError::Runtime(()) => None,
+        })
+    }
+
+    #[test]
+    fn a_reply_that_was_there_before_the_timer_was_looked_at_is_in_time() {
+        assert_eq!(waited(Ok(()), 1, Ok), Ok(1));
+        assert_eq!(waited(Ok(()), 4, Ok), Ok(4));
+        assert_eq!(waited(Ok(()), 100, Ok), Err(Some(Code::BackendTimeout)));
+    }
+
+    #[test]
+    fn a_request_that_was_cut_for_its_bodys_sake_fails_for_it() {
+        let unreachable = |_| Err(ForwardError::Backend(Problem::new(Code::BackendUnreachable, "")));
+        assert_eq!(waited(Err(BodyError::TooLarge), 1, unreachable), Err(Some(Code::BodyTooLarge)));
+        assert_eq!(waited(Err(BodyError::TooLarge), 100, Ok), Err(Some(Code::BodyTooLarge)));
+        assert_eq!(waited(Ok(()), 1, unreachable), Err(Some(Code::BackendUnreachable)));
     }
 }

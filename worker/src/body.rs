@@ -71,7 +71,7 @@ impl relay::Incoming for Incoming {
 }
 
 /// Lets a promise end without anyone looking.
-fn ignore(promise: js_sys::Promise) {
+pub(crate) fn ignore(promise: js_sys::Promise) {
     wasm_bindgen_futures::spawn_local(async move {
         let _ = JsFuture::from(promise).await;
     });

@@ -9,7 +9,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{AbortController, Request, RequestInit, RequestRedirect, Response};
 
-use crate::body::{Incoming, Outgoing};
+use crate::body::{Incoming, Outgoing, ignore};
 use crate::clock::Clock;
 use crate::{log, wire};
 
@@ -45,9 +45,9 @@ pub(crate) async fn forward(
             log::line(&format!("the backend of {} sent a reply that cannot be passed on: {reason}", identified.product.id));
             if let Some(body) = reply.body() {
                 // The backend need not send what nobody reads.
-                let _ = body.cancel();
+                ignore(body.cancel());
             }
-            Err(Failed::unsendable(reason))
+            Err(Failed::unsendable())
         }
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn forward(
         Ok(reply_head) => Ok((reply_head, reply)),
         Err(reason) => {
             log::line(format!("the backend of {} sent a reply that cannot be passed on: {reason}", identified.product.id));
-            Err(Failed::unsendable(reason))
+            Err(Failed::unsendable())
         }
     }
 }

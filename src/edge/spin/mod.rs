@@ -72,8 +72,13 @@ async fn control_request(instance: &'static Instance, request: Request, head: &H
     };
     let asked = control::Request { method, path, query, authorization, body: &body };
     // What this instance knows to have ended is shown as ended. Where it cannot be written now, the ledger as it is is shown.
-    let _ = instance.book.flush_deferred(instance::now_ms());
+    if !control::is_open(&asked) {
+        let _ = instance.book.flush_deferred(instance::now_ms());
+    }
     let response = control::handle(&instance.book, &instance.config, &courier::SpinOutside, &asked, instance::now_ms()).await;
+    if response.status == 503 {
+        instance.leave_ledger_alone();
+    }
     background::start(instance);
     if response.status < 400 && !matches!(head.method.as_str(), "GET" | "HEAD") {
         // What an enabled endpoint or a redelivery makes due is no event that the background would notice.

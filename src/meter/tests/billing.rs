@@ -157,8 +157,12 @@ fn usage_of_the_request_alone_is_readable_only_where_no_item_is_in_the_reply() {
 
 #[test]
 fn a_call_is_charged_by_how_its_reply_ended() {
-    let read =
-        |text: Option<&str>| Usage { quantity: text.map(quantity), is_in_reply: text.is_some(), is_readable: text.is_some() };
+    let read = |text: Option<&str>| Usage {
+        quantity: text.map(quantity),
+        is_in_reply: text.is_some(),
+        is_readable: text.is_some(),
+        is_request_read: true,
+    };
     let of_request = Usage { is_in_reply: false, ..read(Some("7")) };
     for (status, ending, usage, expected, is_usage_missing) in [
         (200, Ending::Complete, read(Some("3")), "3", false),
@@ -167,6 +171,9 @@ fn a_call_is_charged_by_how_its_reply_ended() {
         (299, Ending::Complete, read(None), "10", true),
         (200, Ending::Complete, of_request, "7", false),
         (200, Ending::Complete, Usage { is_readable: false, ..of_request }, "10", true),
+        (200, Ending::Complete, Usage { is_request_read: false, ..read(Some("3")) }, "10", true),
+        (200, Ending::Complete, Usage { is_request_read: false, ..read(Some("30")) }, "30", true),
+        (404, Ending::Complete, Usage { is_request_read: false, ..read(None) }, "0", false),
         (429, Ending::Complete, read(None), "0", false),
         (500, Ending::Complete, read(Some("3")), "3", false),
         (304, Ending::Complete, of_request, "0", false),
