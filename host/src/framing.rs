@@ -43,7 +43,7 @@ pub(crate) fn refusal(method: &Method, headers: &HeaderMap) -> Option<Problem> {
 }
 
 /// Makes of a reply's headers what its body is: chunks are as long as they are, whatever else is declared. False where the body cannot be passed on.
-pub(crate) fn settle(headers: &mut HeaderMap) -> bool {
+pub(crate) fn normalise_reply(headers: &mut HeaderMap) -> bool {
     match coding(headers) {
         Coding::None => true,
         Coding::Chunked => {
@@ -87,7 +87,11 @@ mod tests {
             [(&[][..], true, true), (&["chunked"], true, false), (&["gzip, chunked"], false, true)]
         {
             let mut headers = headers(codings);
-            assert_eq!((settle(&mut headers), headers.contains_key(CONTENT_LENGTH)), (is_sent, is_declared), "{codings:?}");
+            assert_eq!(
+                (normalise_reply(&mut headers), headers.contains_key(CONTENT_LENGTH)),
+                (is_sent, is_declared),
+                "{codings:?}"
+            );
         }
     }
 }

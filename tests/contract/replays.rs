@@ -3,6 +3,7 @@
 use crate::support::Suite;
 use crate::support::buyer::Buyer;
 use crate::support::call::{Call, Reply};
+use crate::support::gateway::is_workerd;
 use crate::support::script::{Script, Step};
 use serde_json::json;
 use std::sync::Arc;
@@ -148,7 +149,9 @@ async fn the_same_id_with_another_body_is_reused(suite: Arc<Suite>) {
 
 async fn an_id_of_a_request_without_a_body_is_not_that_of_one_with_a_body(suite: Arc<Suite>) {
     let large = vec![b'a'; 64 * 1024 + 1];
-    for method in ["POST", "PUT", "DELETE"] {
+    // A GET declares no length at all where it has no body. Workers forward none with one.
+    let methods = ["POST", "PUT", "DELETE", "GET"];
+    for method in methods.into_iter().filter(|method| *method != "GET" || !is_workerd()) {
         let buyer = suite.buyer("translate", "5").await;
         let call = buyer.call().method(method);
         settle(&buyer, &call).await;

@@ -73,7 +73,7 @@ impl Outbound {
                 }
                 Sent::Unwritten(_, error) | Sent::Failed(error) => return Err(error),
             };
-            if !crate::framing::settle(response.headers_mut()) {
+            if !crate::framing::normalise_reply(response.headers_mut()) {
                 return Err(Error::HttpResponseTransferCoding(None));
             }
             crate::hop_by_hop::remove_named(response.headers_mut());
